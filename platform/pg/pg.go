@@ -1,9 +1,17 @@
-// Package pg is sqlx over lib/pq with the driver's sharp edges taken off. It is the only importer of lib/pq.
+// Package pg is sqlx over lib/pq with the driver's sharp edges taken off: deadlines on the socket, statements prepared once
+// a connection, transactions whose fate is always found out, errors without the values that caused them. It is the only
+// importer of lib/pq.
+//
+// It builds no SQL and maps no objects: statements are constants written by the caller. It runs no migrations, see
+// platform/migrate, and no server, see platform/pgembed.
 package pg
 
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"regexp"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -17,6 +25,10 @@ type Config struct {
 	TxTimeout   time.Duration // a write transaction's own deadline; 0 means 5 s
 	ReadTimeout time.Duration // longest wait for bytes of a reply; 0 means 10 s
 	Unprepared  bool          // for PgBouncer in transaction mode
+
+	// Trace, if set, is called with each statement and what it returns with the statement's end. It must be cheap, and
+	// may return nil for a statement that is not sampled.
+	Trace func(ctx context.Context, query string) func(error)
 }
 
 // Queryer is what a reading store function needs: a *DB or a *Tx. Statements are constants: each is prepared once a
@@ -30,84 +42,123 @@ type Queryer interface {
 	Query(ctx context.Context, query string, args ...any) (*sqlx.Rows, error)
 }
 
-// DB is a pool of connections of one module's role.
+var (
+	_ Queryer = (*DB)(nil)
+	_ Queryer = (*Tx)(nil)
+)
+
+// DB is a pool of connections of one module's role. By itself it only reads: its sessions are read-only outside InTx, so
+// that a write that database/sql may send twice is refused by the server.
 type DB struct {
-	schema string
-	wake   waker // see wake.go
+	schema    string
+	config    Config
+	x         *sqlx.DB
+	connector *connector
+	sql       platformSQL
+	wake      waker // the relay's ear
+
+	queries, transactions, prepares atomic.Int64
 }
 
+// platformSQL is the SQL of pg's own tables, composed once because the schema's name is a variable.
+type platformSQL struct {
+	insertOperation, findOperation, forgetOperations string
+}
+
+var schemaName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+
 // Open makes a pool and pings it.
-func Open(ctx context.Context, c Config) (*DB, error) { panic("unimplemented") }
+func Open(ctx context.Context, c Config) (*DB, error) {
+	if !schemaName.MatchString(c.Schema) {
+		return nil, fmt.Errorf("open database: schema %q must match %s", c.Schema, schemaName)
+	}
+	if c.MaxConns <= 0 {
+		c.MaxConns = 8
+	}
+	if c.TxTimeout <= 0 {
+		c.TxTimeout = 5 * time.Second
+	}
+	if c.ReadTimeout <= 0 {
+		c.ReadTimeout = 10 * time.Second
+	}
+	db := &DB{schema: c.Schema, config: c, sql: platformSQL{
+		insertOperation: `INSERT INTO ` + c.Schema + `.operations (key, method, request_hash, result)
+			VALUES ($1, $2, $3, $4) ON CONFLICT (key, method) DO NOTHING`,
+		findOperation:    `SELECT request_hash, result FROM ` + c.Schema + `.operations WHERE key = $1 AND method = $2`,
+		forgetOperations: `DELETE FROM ` + c.Schema + `.operations WHERE created_at < $1`,
+	}}
+	var err error
+	db.connector, err = newConnector(c.URL, c.ReadTimeout)
+	if err != nil {
+		return nil, fmt.Errorf("open database of %s: %w", c.Schema, err)
+	}
+	db.connector.db = db
+	db.connector.readOnly = !c.Unprepared // PgBouncer refuses start-up parameters it does not know
+	db.connector.unprepared = c.Unprepared
+
+	db.x = sqlx.NewDb(sql.OpenDB(db.connector), "postgres")
+	db.x.SetMaxOpenConns(c.MaxConns)
+	db.x.SetMaxIdleConns(c.MaxConns)
+	db.x.SetConnMaxIdleTime(5 * time.Minute)
+	db.x.SetConnMaxLifetime(30 * time.Minute)
+	if err := db.x.PingContext(ctx); err != nil {
+		db.x.Close()
+		return nil, fmt.Errorf("open database of %s: %w", c.Schema, mapped(err))
+	}
+	return db, nil
+}
 
 // Schema is the schema this pool's module owns.
 func (db *DB) Schema() string { return db.schema }
 
 // Close waits for running queries and closes the pool.
-func (db *DB) Close() error { panic("unimplemented") }
+func (db *DB) Close() error { return db.x.Close() }
 
+// Ping asks the server for a sign of life.
+func (db *DB) Ping(ctx context.Context) error { return mapped(db.x.PingContext(ctx)) }
+
+// Counts is how many round trips (statements, BEGIN, COMMIT, and each PREPARE of a new connection) and how many write
+// transactions this pool has made. The bench prints them per request.
+func (db *DB) Counts() (queries, transactions int64) {
+	return db.queries.Load(), db.transactions.Load()
+}
+
+// Stats is the pool's state: open, busy and idle connections, and waits.
+func (db *DB) Stats() sql.DBStats { return db.x.Stats() }
+
+// Get scans one row into dest.
 func (db *DB) Get(ctx context.Context, dest any, query string, args ...any) error {
-	panic("unimplemented")
+	end := db.trace(ctx, query)
+	err := db.read(ctx, func(ctx context.Context, c *sqlx.Conn) error { return c.GetContext(ctx, dest, query, args...) })
+	end(err)
+	return err
 }
+
+// Select scans all rows into dest.
 func (db *DB) Select(ctx context.Context, dest any, query string, args ...any) error {
-	panic("unimplemented")
+	end := db.trace(ctx, query)
+	err := db.read(ctx, func(ctx context.Context, c *sqlx.Conn) error {
+		truncate(dest) // a first try may have left rows
+		return c.SelectContext(ctx, dest, query, args...)
+	})
+	end(err)
+	return err
 }
+
+// Query is for rows that are streamed. Unlike Get and Select it heeds ctx while rows are read.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
-	panic("unimplemented")
+	end := db.trace(ctx, query)
+	rows, err := db.x.QueryxContext(ctx, query, args...)
+	err = mapped(err)
+	end(err)
+	return rows, err
 }
 
-// InTx runs fn in a READ COMMITTED write transaction and commits it; an error of fn rolls back and is returned as it is.
-// The transaction runs on a context detached from ctx's cancellation, with its own deadline. Deadlocks and serialization
-// failures are retried, so fn may run more than once. A commit whose reply is lost is resolved by asking the database;
-// if even that gets no answer, the error is errs.NoAnswer.
-func (db *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error { panic("unimplemented") }
-
-// Tx is a running write transaction.
-type Tx struct{ db *DB }
-
-// Schema is the schema of the transaction's module.
-func (tx *Tx) Schema() string { return tx.db.schema }
-
-// Exec runs a write and returns the rows it affected.
-func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	panic("unimplemented")
+func (db *DB) trace(ctx context.Context, query string) func(error) {
+	if db.config.Trace != nil {
+		if end := db.config.Trace(ctx, query); end != nil {
+			return end
+		}
+	}
+	return func(error) {}
 }
-func (tx *Tx) Get(ctx context.Context, dest any, query string, args ...any) error {
-	panic("unimplemented")
-}
-func (tx *Tx) Select(ctx context.Context, dest any, query string, args ...any) error {
-	panic("unimplemented")
-}
-func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
-	panic("unimplemented")
-}
-
-// AfterCommit runs f once the transaction is known to be committed. f must not block.
-func (tx *Tx) AfterCommit(f func()) { panic("unimplemented") }
-
-// Operation names a repeatable command: the same Key and Method with the same Request gives the first answer again.
-type Operation struct {
-	Key     string // made by the caller before its first try
-	Method  string // such as catalog.Reserve
-	Request any    // hashed; the same key with another request is errs.Conflict, code key_reused
-}
-
-// Once runs fn in a transaction and stores its result in <schema>.operations with it, or returns the stored result of an
-// earlier run. Errors of fn are not stored.
-func Once[Res any](ctx context.Context, db *DB, op Operation, fn func(tx *Tx) (Res, error)) (Res, error) {
-	panic("unimplemented")
-}
-
-// NoRows says that Get found nothing.
-func NoRows(err error) bool { return err == sql.ErrNoRows }
-
-// IsUnique says whether err is a violation of the unique constraint or index of that name ("" for any).
-func IsUnique(err error, constraint string) bool { panic("unimplemented") }
-
-// IsCheck says whether err is a violation of the CHECK constraint of that name ("" for any).
-func IsCheck(err error, constraint string) bool { panic("unimplemented") }
-
-// Array makes a slice of strings, numbers, bools or times an SQL array parameter: WHERE id = ANY($1), unnest($1::text[]).
-func Array(slice any) any { panic("unimplemented") }
-
-// JSON scans and stores V as a jsonb column.
-type JSON[T any] struct{ V T }

@@ -1,0 +1,46 @@
+package events
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	relayed, refused, outcomes                *prometheus.CounterVec
+	duration, lag                             *prometheus.HistogramVec
+	unsent, oldest, retrying, parked, longest *prometheus.GaugeVec
+}
+
+// newMetrics registers with r; a nil r counts for nobody.
+func newMetrics(r prometheus.Registerer) *metrics {
+	f := promauto.With(r)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "shop", Subsystem: "events", Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "shop", Subsystem: "events", Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return f.NewHistogramVec(prometheus.HistogramOpts{Namespace: "shop", Subsystem: "events", Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	return &metrics{
+		relayed:  counter("relayed_total", "Events of a module's outbox that the carrier took.", "module"),
+		refused:  counter("publish_failures_total", "Tries at handing an event to the carrier that failed.", "module"),
+		outcomes: counter("deliveries_total", "Deliveries by what became of them: handled, duplicate, queued, failed, parked.", "module", "consumer", "outcome"),
+		duration: histogram("handle_seconds", "Time of a handler with its transaction.", prometheus.ExponentialBuckets(0.0005, 2, 15), "module", "consumer"),
+		lag:      histogram("lag_seconds", "From the moment an event occurred to the commit of its effect.", prometheus.ExponentialBuckets(0.001, 2, 20), "module", "consumer"),
+		unsent:   gauge("outbox_unsent", "Events waiting in a module's outbox.", "module"),
+		oldest:   gauge("outbox_oldest_seconds", "Age of the oldest event waiting in a module's outbox.", "module"),
+		retrying: gauge("retry_waiting", "Events waiting at a hearer, for another try or behind one that does.", "module"),
+		parked:   gauge("retry_parked", "Events that a hearer gave up on and that wait for a person.", "module"),
+		longest:  gauge("retry_oldest_seconds", "Age of the oldest event waiting or parked at a hearer.", "module"),
+	}
+}
+
+func (m *metrics) show(module string, b Backlog) {
+	m.unsent.WithLabelValues(module).Set(float64(b.Unsent))
+	m.oldest.WithLabelValues(module).Set(b.OldestUnsent.Seconds())
+	m.retrying.WithLabelValues(module).Set(float64(b.Waiting))
+	m.parked.WithLabelValues(module).Set(float64(b.Parked))
+	m.longest.WithLabelValues(module).Set(b.OldestWaiting.Seconds())
+}

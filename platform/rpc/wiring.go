@@ -1,0 +1,307 @@
+package rpc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/banyan-shop/banyan/platform/auth"
+)
+
+// Placement says how the modules of this process reach each other.
+type Placement string
+
+const (
+	One  Placement = "one"  // plain calls
+	Wire Placement = "wire" // every call through encode, HTTP and decode, and every marked one twice
+)
+
+// DefaultDeadline is the time a call has whose ctx sets none.
+const DefaultDeadline = 2 * time.Second
+
+// Options of a Wiring. The zero value wires plain calls between any modules.
+type Options struct {
+	Modules   []string          // all modules, in their order: each may call those before it; nil allows every call
+	Placement Placement         // "" is One
+	Remotes   map[string]string // base URL of each module that runs elsewhere
+	Tokens    *auth.Internal    // identity over the wire; without it a remote callee refuses every call
+	Log       *slog.Logger
+	Deadline  time.Duration // 0 is DefaultDeadline
+	// Differs hears of a repeated call with the same Key whose second answer was not the first, in the wire placement. nil logs it.
+	Differs func(method, first, second string)
+}
+
+// Wiring connects the modules of one process with each other and with those elsewhere.
+type Wiring struct {
+	opts Options
+
+	mu       sync.Mutex
+	servers  map[string]*Server
+	conns    []*Conn
+	edges    map[Edge]bool
+	mistakes []error
+	counted  map[statsKey]*stats
+	epoch    uint64
+	loopback string // base URL of the wire placement's listener
+	remotes  map[string]*remote
+	server   *http.Server
+	served   chan struct{}
+}
+
+// Edge is a caller and a callee.
+type Edge struct{ Caller, Callee string }
+
+// NewWiring makes a wiring. In the wire placement Start must come before the first call.
+func NewWiring(o Options) *Wiring {
+	return &Wiring{opts: o, servers: map[string]*Server{}, edges: map[Edge]bool{}, counted: map[statsKey]*stats{}, remotes: map[string]*remote{}}
+}
+
+// Server is where module mounts its contract.
+func (w *Wiring) Server(module string) *Server {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.servers[module]
+	if !ok {
+		s = &Server{module: module, wiring: w}
+		w.servers[module] = s
+		w.placeAll()
+	}
+	return s
+}
+
+// Dialer gives caller its connections, and notes each as an edge of the call graph. A callee that is not above the caller is
+// a mistake that Check reports; calls to it fail.
+func (w *Wiring) Dialer(caller string) Dialer { return dialer{w, caller} }
+
+type dialer struct {
+	wiring *Wiring
+	caller string
+}
+
+func (d dialer) Conn(callee string) *Conn {
+	w := d.wiring
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := &Conn{caller: d.caller, callee: callee, wiring: w}
+	if !w.above(d.caller, callee) {
+		w.mistakes = append(w.mistakes, fmt.Errorf("%s may not call %s: a module calls only those above it in the list; move it, or make the call an event", d.caller, callee))
+		return c
+	}
+	if slices.Contains(w.opts.Modules, d.caller) {
+		w.edges[Edge{d.caller, callee}] = true
+	}
+	w.conns = append(w.conns, c)
+	c.place.Store(w.placeOf(callee))
+	return c
+}
+
+// above says whether caller may call callee. Whoever is no module (the host, a command) may call all.
+func (w *Wiring) above(caller, callee string) bool {
+	if w.opts.Modules == nil {
+		return true
+	}
+	to := slices.Index(w.opts.Modules, callee)
+	from := slices.Index(w.opts.Modules, caller)
+	return to >= 0 && (from < 0 || to < from)
+}
+
+// placeOf is where callee runs now; nil if nowhere yet. w.mu is held.
+func (w *Wiring) placeOf(callee string) *place {
+	base, elsewhere := w.opts.Remotes[callee]
+	server := w.servers[callee]
+	switch {
+	case elsewhere:
+		return &place{epoch: w.epoch, remote: w.remote(callee, base, false)}
+	case server == nil:
+		return nil
+	case w.opts.Placement == Wire && w.loopback == "":
+		return nil
+	case w.opts.Placement == Wire:
+		return &place{epoch: w.epoch, remote: w.remote(callee, w.loopback, true)}
+	}
+	return &place{epoch: w.epoch, local: server}
+}
+
+// remote is shared by all callers of a callee, so that they share its connections and its breaker. w.mu is held.
+func (w *Wiring) remote(callee, base string, repeat bool) *remote {
+	key := callee + " " + base
+	r, ok := w.remotes[key]
+	if !ok {
+		r = newRemote(w, callee, base, repeat)
+		w.remotes[key] = r
+	}
+	return r
+}
+
+// placeAll gives every connection its place of a new epoch. w.mu is held.
+func (w *Wiring) placeAll() {
+	w.epoch++
+	for _, c := range w.conns {
+		c.place.Store(w.placeOf(c.callee))
+	}
+}
+
+// Move sends the calls to a module elsewhere from now on: to a base URL, or back into this process with "". Calls under way
+// end where they began.
+func (w *Wiring) Move(module, base string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	remotes := map[string]string{}
+	for m, b := range w.opts.Remotes {
+		remotes[m] = b
+	}
+	if remotes[module] = base; base == "" {
+		delete(remotes, module)
+	}
+	w.opts.Remotes = remotes
+	w.placeAll()
+}
+
+// Calls is every (caller, callee) dialled so far, sorted.
+func (w *Wiring) Calls() []Edge {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	edges := make([]Edge, 0, len(w.edges))
+	for e := range w.edges {
+		edges = append(edges, e)
+	}
+	slices.SortFunc(edges, func(a, b Edge) int { return cmp.Or(cmp.Compare(a.Caller, b.Caller), cmp.Compare(a.Callee, b.Callee)) })
+	return edges
+}
+
+// Check is every mistake of dialling and mounting, nil if none. The host asks it after building all modules.
+func (w *Wiring) Check() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := slices.Clone(w.mistakes)
+	for _, s := range w.servers {
+		if err := s.Check(); err != nil {
+			all = append(all, err)
+		}
+	}
+	return joined(all)
+}
+
+// Handler serves all contracts mounted so far under /rpc/. It belongs on the internal listener, never on the public one.
+func (w *Wiring) Handler() http.Handler {
+	mux := http.NewServeMux()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.servers {
+		s.mount(mux)
+	}
+	return mux
+}
+
+// Handler serves this server's contract under /rpc/<module>/.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	s.mount(mux)
+	return mux
+}
+
+func (s *Server) mount(mux *http.ServeMux) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, m := range s.methods {
+		mux.Handle(m.Path(), s.handlers[m.Name].http())
+	}
+}
+
+// Start opens the loopback listener of the wire placement; in other placements there is nothing to start. Every contract is
+// mounted by then.
+func (w *Wiring) Start(ctx context.Context) error {
+	if w.opts.Placement != Wire {
+		return nil
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("open the loopback listener of the wire placement: %w", err)
+	}
+	server := &http.Server{Handler: w.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.server, w.served, w.loopback = server, make(chan struct{}), "http://"+listener.Addr().String()
+	go func() {
+		defer close(w.served)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			w.log().Error("the loopback listener of the wire placement ended", "err", err)
+		}
+	}()
+	w.placeAll()
+	return nil
+}
+
+// Stop lets the calls under way end and closes the loopback listener and all idle connections.
+func (w *Wiring) Stop(ctx context.Context) error {
+	w.mu.Lock()
+	server, served := w.server, w.served
+	for _, r := range w.remotes {
+		r.close()
+	}
+	w.mu.Unlock()
+	if server == nil {
+		return nil
+	}
+	err := server.Shutdown(ctx)
+	if err != nil {
+		server.Close()
+	}
+	<-served
+	return err
+}
+
+// The getters below also work on a nil wiring, for a Server on its own.
+
+func (w *Wiring) log() *slog.Logger {
+	if w == nil || w.opts.Log == nil {
+		return slog.Default()
+	}
+	return w.opts.Log
+}
+
+func (w *Wiring) tokens() *auth.Internal {
+	if w == nil {
+		return nil
+	}
+	return w.opts.Tokens
+}
+
+func (w *Wiring) deadline() time.Duration {
+	if w == nil || w.opts.Deadline <= 0 {
+		return DefaultDeadline
+	}
+	return w.opts.Deadline
+}
+
+func (w *Wiring) differs(method, first, second string) {
+	if w.opts.Differs != nil {
+		w.opts.Differs(method, first, second)
+		return
+	}
+	w.log().Error("a repeat with the same key had another answer", "method", method, "first", first, "second", second)
+}
+
+// Local dials servers of this process by plain calls as caller, without order or identity over a wire: for tests of one module, with
+// fakes mounted on NewServer.
+func Local(caller string, servers ...*Server) Dialer {
+	w := NewWiring(Options{})
+	for _, s := range servers {
+		w.servers[s.module] = s
+	}
+	return w.Dialer(caller)
+}
+
+func serverSpan(ctx context.Context, method string) (context.Context, trace.Span) {
+	return otel.Tracer("banyan/rpc").Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer))
+}

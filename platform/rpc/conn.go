@@ -99,10 +99,10 @@ func (d *deadline) arm() *timed {
 	}
 	t := &timed{}
 	t.ctx, t.cancel = context.WithDeadline(d.Context, d.at)
-	if d.over.Load() {
+	d.timed.Store(t)
+	if d.over.Load() { // end may have come between: one of the two sees the other's store
 		t.cancel()
 	}
-	d.timed.Store(t)
 	return t
 }
 
@@ -133,8 +133,6 @@ func (d *deadline) Value(key any) any {
 // end is the call's return: what still holds the context sees it cancelled, as it would behind a wire.
 func (d *deadline) end() {
 	d.over.Store(true)
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if t := d.timed.Load(); t != nil {
 		t.cancel()
 	}

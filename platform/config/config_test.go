@@ -25,7 +25,7 @@ type orders struct {
 	Workers int               `yaml:"workers" min:"1" max:"64"`
 	Small   int8              `yaml:"small"`
 	Body    config.Size       `yaml:"body"`
-	Token   config.Secret     `yaml:"token"`
+	Token   secret            `yaml:"token"`
 	Markets []string          `yaml:"markets"`
 	Rates   map[string]market `yaml:"rates"`
 	Labels  map[string]string `yaml:"labels"`
@@ -35,6 +35,11 @@ type orders struct {
 type market struct {
 	Rate int `yaml:"rate"`
 }
+
+// secret is a text that prints as ***.
+type secret string
+
+func (secret) String() string { return "***" }
 
 type deep struct {
 	Retries int `yaml:"retries"`

@@ -37,22 +37,3 @@ func (s Size) String() string {
 	}
 	return strconv.FormatInt(int64(s), 10)
 }
-
-// Secret is a setting that is never shown: it prints as ***, or as nothing when it is empty.
-type Secret string
-
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "***"
-}
-
-// GoString keeps %#v from showing it.
-func (s Secret) GoString() string { return s.String() }
-
-// MarshalText keeps encoders from showing it.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// Reveal is the secret itself.
-func (s Secret) Reveal() string { return string(s) }

@@ -11,18 +11,18 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/banyan-shop/banyan/platform/pg"
 )
 
-// Options of a bus. The zero value carries within the process, logs and counts for nobody.
+// Options of a bus. The zero value carries within the process, and logs and counts for nobody.
 type Options struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	Tracer  trace.TracerProvider
-	Carrier Carrier // nil: InProcess()
+	Tracer  trace.TracerProvider // nil: the process's own, which does nothing until telemetry sets it
+	Carrier Carrier              // nil: InProcess()
 	// Context puts the hearing module's identity into a handler's context.
 	Context func(ctx context.Context, module string) context.Context
 
@@ -43,7 +43,7 @@ func (o *Options) setDefaults() {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Tracer == nil {
-		o.Tracer = noop.NewTracerProvider()
+		o.Tracer = otel.GetTracerProvider()
 	}
 	if o.Carrier == nil {
 		o.Carrier = InProcess()

@@ -15,13 +15,13 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	f := promauto.With(r)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "shop", Subsystem: "events", Name: name, Help: help}, labels)
+		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "banyan", Subsystem: "events", Name: name, Help: help}, labels)
 	}
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "shop", Subsystem: "events", Name: name, Help: help}, labels)
+		return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "banyan", Subsystem: "events", Name: name, Help: help}, labels)
 	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return f.NewHistogramVec(prometheus.HistogramOpts{Namespace: "shop", Subsystem: "events", Name: name, Help: help, Buckets: buckets}, labels)
+		return f.NewHistogramVec(prometheus.HistogramOpts{Namespace: "banyan", Subsystem: "events", Name: name, Help: help, Buckets: buckets}, labels)
 	}
 	return &metrics{
 		relayed:  counter("relayed_total", "Events of a module's outbox that the carrier took.", "module"),

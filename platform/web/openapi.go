@@ -1,0 +1,176 @@
+package web
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// configuration is huma's: our description, our strict JSON, none of its own routes and links.
+func configuration() huma.Config {
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:   "Banyan",
+				Version: "v1",
+				Description: "Refusals and failures are application/problem+json; each code has a page at /problems/<code>. " +
+					"Money is in minor units of its currency. Objects may gain fields and enums may gain values.",
+			},
+			Servers: []*huma.Server{{URL: "/"}},
+			Components: &huma.Components{
+				Schemas:         huma.NewMapRegistry("#/components/schemas/", nameOfSchema),
+				SecuritySchemes: map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer", Description: "An access token, or an API key."}},
+			},
+		},
+		Formats: map[string]huma.Format{jsonType: strict, "json": strict},
+	}
+}
+
+// describe is a route as huma documents it.
+func describe(rt *route, raw bool) huma.Operation {
+	op := huma.Operation{
+		OperationID: rt.ID, Method: rt.method, Path: rt.path, Summary: rt.Summary, Hidden: rt.Hidden,
+		DefaultStatus: rt.Status, MaxBodyBytes: -1, BodyReadTimeout: -1,
+		Extensions: map[string]any{"x-permission": rt.permission.name, "x-module": rt.module},
+	}
+	if rt.Tag != "" {
+		op.Tags = []string{rt.Tag}
+	} else if rt.module != "" {
+		op.Tags = []string{rt.module}
+	}
+	bearer := map[string][]string{"bearer": {}}
+	if rt.permission == Public {
+		op.Security = []map[string][]string{{}, bearer} // a token is welcome, not needed
+	} else {
+		op.Security = []map[string][]string{bearer}
+	}
+	if rt.Idempotency != Unkeyed {
+		most := maxKey
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: "Idempotency-Key", In: "header", Required: rt.Idempotency != Keyed,
+			Description: "A key of your own making, such as a random UUID. The same key with the same body gives the first answer again.",
+			Schema:      &huma.Schema{Type: huma.TypeString, MaxLength: &most},
+		})
+	}
+	if raw {
+		status := rt.Status
+		if status == 0 {
+			status = http.StatusOK
+		}
+		op.Responses = map[string]*huma.Response{fmt.Sprint(status): {
+			Description: http.StatusText(status),
+			Content:     map[string]*huma.MediaType{"*/*": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
+		}}
+	}
+	return op
+}
+
+// nameOfSchema names a schema by its module and type, since two contracts may both have an Address: OrdersAddress. A generic
+// one comes after its argument: OrdersOrderPage.
+func nameOfSchema(t reflect.Type, hint string) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Name() == "" {
+		return title(hint)
+	}
+	return typeName(t.PkgPath() + "." + t.Name())
+}
+
+func typeName(full string) string {
+	name, args, generic := strings.Cut(full, "[")
+	dot := strings.LastIndexByte(name, '.')
+	base := title(name[dot+1:])
+	if dot > 0 {
+		pkg := path.Base(name[:dot])
+		switch {
+		case strings.HasSuffix(pkg, "api"):
+			pkg = strings.TrimSuffix(pkg, "api")
+		case strings.Contains(name, "/platform/"):
+			pkg = "" // Page, Amount, Problem: the same everywhere
+		}
+		if !strings.HasPrefix(strings.ToLower(base), strings.TrimSuffix(pkg, "s")) {
+			base = title(pkg) + base
+		}
+	}
+	if !generic {
+		return base
+	}
+	var b strings.Builder
+	for arg := range strings.SplitSeq(strings.TrimSuffix(args, "]"), ",") {
+		b.WriteString(typeName(strings.TrimLeft(arg, "[]*")))
+	}
+	return b.String() + base
+}
+
+func title(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// OpenAPI is the document of all declared routes, the same bytes for the same routes.
+func OpenAPI(r *Router) (yaml, jsonDoc []byte, err error) {
+	doc := r.app.api.OpenAPI()
+	if jsonDoc, err = json.MarshalIndent(doc, "", "  "); err != nil {
+		return nil, nil, fmt.Errorf("encode OpenAPI document: %w", err)
+	}
+	if yaml, err = doc.YAML(); err != nil {
+		return nil, nil, fmt.Errorf("encode OpenAPI document: %w", err)
+	}
+	return yaml, append(jsonDoc, '\n'), nil
+}
+
+// document is the OpenAPI document in both spellings.
+type document struct{ yaml, json []byte }
+
+//go:embed viewer
+var viewer embed.FS
+
+// viewerPolicy lets the viewer run its own files and nothing else. It sets style attributes and inline images.
+const viewerPolicy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+func (s *Server) documentRoutes() {
+	serve := func(contentType string, pick func(document) []byte) func(*exchange) {
+		return func(x *exchange) {
+			doc, err := s.openapi()
+			if err != nil {
+				x.fail(err)
+				return
+			}
+			x.write(http.StatusOK, contentType, pick(doc))
+		}
+	}
+	s.own("/openapi.json", serve(jsonType, func(d document) []byte { return d.json }))
+	s.own("/openapi.yaml", serve("application/yaml", func(d document) []byte { return d.yaml }))
+	file := func(name string) func(*exchange) {
+		return func(x *exchange) {
+			b, err := viewer.ReadFile("viewer/" + name)
+			if err != nil {
+				x.fail(notFound())
+				return
+			}
+			h := x.c.Response().Header()
+			h.Set("Content-Security-Policy", viewerPolicy)
+			h.Set("Cache-Control", "no-cache")
+			x.write(http.StatusOK, mediaTypes[path.Ext(name)], b)
+		}
+	}
+	s.own("/docs", file("index.html"))
+	for _, name := range [...]string{"swagger-ui.css", "swagger-ui-bundle.js", "viewer.js", "favicon.png", "LICENSE", "NOTICE"} {
+		s.own("/docs/"+name, file(name))
+	}
+}
+
+var mediaTypes = map[string]string{
+	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+	".png": "image/png", "": "text/plain; charset=utf-8",
+}

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/lib/pq"
 )
 
 // OpenAdmin makes a plain pool for migrations, servers and tests: it may write, prepares nothing and waits long for a
@@ -69,3 +71,15 @@ func without(u *url.URL, keys ...string) string {
 func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
+
+// DatabaseName is the database a URL names; "" if it can't be read.
+func DatabaseName(databaseURL string) string {
+	c, err := pq.NewConfig(databaseURL)
+	if err != nil {
+		return ""
+	}
+	return c.Database
+}
+
+// Literal is s as an SQL string, for the few statements that take no parameters, such as ALTER ROLE.
+func Literal(s string) string { return pq.QuoteLiteral(s) }

@@ -26,6 +26,8 @@ func DefaultDir() (string, error) {
 	return filepath.Join(dir, "banyan"), nil
 }
 
+var errHeld = errors.New("held by another process")
+
 // Lock takes the directory for this process, so that two servers do not share it. The refusal names who holds it.
 func Lock(dir string) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {

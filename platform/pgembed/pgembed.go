@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,7 +26,6 @@ import (
 type Options struct {
 	Dir      string       // holds pg/data, pg/server.log and, if its path is short enough, the socket; made if absent
 	Fsync    bool         // survive a power cut; tests do without
-	Detached bool         // outlive this process; the default is to end with it
 	Log      *slog.Logger // nil for none
 	Progress func(string) // told what takes long: fetching, making the cluster; nil for none
 	NoFetch  bool         // never download binaries
@@ -80,7 +78,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	defer release()
 
 	s := &Server{dir: dir}
-	if adopted, err := s.adopt(ctx); err != nil || adopted {
+	if err := s.adopt(ctx, true); err != nil || s.adopted {
 		return s, err
 	}
 	began := time.Now()
@@ -153,31 +151,40 @@ func clusterVersion(data string) int {
 	return v
 }
 
-// adopt takes over a server that runs on our data, perhaps left by a crash of the program that started it.
-func (s *Server) adopt(ctx context.Context) (bool, error) {
+// Running is the server that runs on the directory's data; false if none does. It starts nothing.
+func Running(ctx context.Context, dir string) (*Server, bool, error) {
+	dir, err := filepath.Abs(filepath.Join(dir, "pg"))
+	if err != nil {
+		return nil, false, err
+	}
+	s := &Server{dir: dir}
+	err = s.adopt(ctx, false)
+	return s, s.adopted, err
+}
+
+// adopt takes over a server that runs on our data, perhaps left by a crash of the program that started it. Only
+// who holds the start lock may mend the pid file: for others it may be half-written, by a server that is starting.
+func (s *Server) adopt(ctx context.Context, mend bool) error {
 	path := filepath.Join(s.data(), "postmaster.pid")
 	for {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			return false, nil
+			return nil
 		}
 		l := strings.Split(string(b), "\n")
 		pid, err := strconv.Atoi(strings.TrimSpace(l[0]))
-		if err != nil || pid <= 1 {
-			// Garbage: postgres would refuse to start for it.
-			if err := os.Remove(path); err != nil {
-				return false, fmt.Errorf("remove a broken %s: %w", path, err)
-			}
-			return false, nil
+		garbage := err != nil || pid <= 1
+		if !garbage && !alive(pid) {
+			return nil // postgres itself checks that no process of the old server is left, and goes on
 		}
-		if !alive(pid) {
-			return false, nil // postgres itself checks that no process of the old server is left, and goes on
-		}
-		if !isPostgres(pid) {
-			if err := os.Remove(path); err != nil { // the id belongs to somebody else by now
-				return false, fmt.Errorf("remove a stale %s: %w", path, err)
+		if garbage || !isPostgres(pid) { // or the id belongs to somebody else by now
+			if !mend {
+				return nil
 			}
-			return false, nil
+			if err := os.Remove(path); err != nil { // postgres would refuse to start for it
+				return fmt.Errorf("remove a stale %s: %w", path, err)
+			}
+			return nil
 		}
 		if len(l) > 7 && strings.TrimSpace(l[7]) == "ready" {
 			s.pid = pid
@@ -188,14 +195,14 @@ func (s *Server) adopt(ctx context.Context) (bool, error) {
 				s.host = "127.0.0.1"
 			}
 			if err := s.ping(ctx); err != nil {
-				return false, fmt.Errorf("a postgresql (pid %d) runs on %s but does not answer: %w", pid, s.data(), err)
+				return fmt.Errorf("a postgresql (pid %d) runs on %s but does not answer: %w", pid, s.data(), err)
 			}
 			s.adopted = true
-			return true, nil
+			return nil
 		}
 		// It is starting, recovering or stopping.
 		if err := wait(ctx, 20*time.Millisecond); err != nil {
-			return false, fmt.Errorf("a postgresql (pid %d) on %s is not ready: %w", pid, s.data(), err)
+			return fmt.Errorf("a postgresql (pid %d) on %s is not ready: %w", pid, s.data(), err)
 		}
 	}
 }
@@ -251,7 +258,7 @@ func (s *Server) initialize(ctx context.Context, bin binaries, owner owner, o Op
 		cmd := exec.CommandContext(ctx, bin.path("initdb"), append(args, locale...)...)
 		cmd.Dir = s.dir
 		cmd.Env = environment()
-		cmd.SysProcAttr = owner.attributes(true)
+		cmd.SysProcAttr = owner.attributes()
 		var err error
 		if output, err = cmd.CombinedOutput(); err == nil {
 			return owner.write(s.marker(), []byte(bin.version+"\n"), 0o600)
@@ -366,7 +373,7 @@ func (s *Server) launchOnce(ctx context.Context, bin binaries, owner owner, o Op
 	cmd.Dir = s.data()
 	cmd.Env = environment()
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = owner.attributes(o.Detached)
+	cmd.SysProcAttr = owner.attributes()
 	s.exited = make(chan struct{})
 	if err := startAndReap(cmd, s.exited); err != nil {
 		return fmt.Errorf("start %s: %w", bin.path("postgres"), err)
@@ -446,5 +453,3 @@ func poll(ctx context.Context, done func() bool) error {
 	}
 	return nil
 }
-
-var errHeld = errors.New("held")

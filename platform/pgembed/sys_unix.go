@@ -79,16 +79,12 @@ func (o owner) write(path string, b []byte, mode os.FileMode) error {
 }
 
 // attributes give a child its user and a process group of its own, so that Ctrl-C on the terminal reaches only us.
-func (o owner) attributes(detached bool) *syscall.SysProcAttr {
+func (o owner) attributes() *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Setpgid: true}
 	if o.drop {
 		a.Credential = &syscall.Credential{Uid: uint32(o.uid), Gid: uint32(o.gid)}
 	}
-	if detached {
-		a.Setpgid, a.Setsid = false, true
-	} else {
-		dieWithParent(a)
-	}
+	dieWithParent(a)
 	return a
 }
 

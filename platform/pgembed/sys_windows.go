@@ -18,7 +18,7 @@ func (owner) mkdir(dir string, mode os.FileMode) error { return os.MkdirAll(dir,
 
 func (owner) write(path string, b []byte, mode os.FileMode) error { return os.WriteFile(path, b, mode) }
 
-func (owner) attributes(detached bool) *syscall.SysProcAttr {
+func (owner) attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 

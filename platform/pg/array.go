@@ -1,0 +1,6 @@
+package pg
+
+import "github.com/lib/pq"
+
+// Strings is a text[] column.
+type Strings = pq.StringArray

@@ -87,8 +87,10 @@ func tooDeep(data []byte) bool {
 	return false
 }
 
-// written is how answers are encoded: no null for an empty list, omitempty as everybody knows it, maps in order.
-var written = json.JoinOptions(jsonv1.OmitEmptyWithLegacySemantics(true), json.Deterministic(true))
+// written is how answers are encoded: no null for an empty list, omitempty as everybody knows it, maps in order. Our own
+// structs have no name twice, so nobody looks for it.
+var written = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true),
+	jsonv1.OmitEmptyWithLegacySemantics(true), json.Deterministic(true))
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 

@@ -1,0 +1,3 @@
+package paymentsapi
+
+type Payments interface{}

@@ -1,0 +1,3 @@
+package suite
+
+import _ "shop/platform/ids" // want `lint must not import platform/ids`

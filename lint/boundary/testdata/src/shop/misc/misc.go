@@ -1,0 +1,1 @@
+package misc // want `package shop/misc is in no layer`

@@ -1,0 +1,3 @@
+package cart
+
+var X, Y int

@@ -1,0 +1,3 @@
+package orders
+
+import _ "shop/modules/cart" // want `orders must not import module cart`

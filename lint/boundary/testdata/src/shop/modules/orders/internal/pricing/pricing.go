@@ -1,0 +1,3 @@
+package pricing
+
+import _ "shop/modules/payments" // want `orders must not import module payments`

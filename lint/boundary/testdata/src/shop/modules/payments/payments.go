@@ -1,0 +1,3 @@
+package payments
+
+var X, Y int

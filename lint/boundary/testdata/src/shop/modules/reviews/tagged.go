@@ -1,0 +1,5 @@
+//go:build failpoints
+
+package reviews
+
+import _ "shop/modules/users"

@@ -1,0 +1,3 @@
+package users
+
+type User struct{}

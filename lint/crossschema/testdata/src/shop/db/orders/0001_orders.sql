@@ -1,0 +1,1 @@
+CREATE TABLE orders.orders (id text PRIMARY KEY);

@@ -1,0 +1,5 @@
+package orders
+
+import _ "github.com/lib/pq" // want `only platform/pg imports lib/pq`
+
+var price float64

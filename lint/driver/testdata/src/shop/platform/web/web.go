@@ -1,0 +1,3 @@
+package web
+
+import _ "github.com/lib/pq" // want `only platform/pg imports lib/pq`

@@ -1,0 +1,5 @@
+//go:build neverset
+
+package users
+
+import "C"

@@ -1,0 +1,51 @@
+// Package linttest runs an analyzer over its samples. Samples lie in testdata/src/shop/… and import small stand-ins for the
+// platform and for the libraries it hides, which this package adds, so that a sample shows nothing but the rule.
+package linttest
+
+import (
+	_ "embed"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/analysistest"
+	"golang.org/x/tools/txtar"
+)
+
+//go:embed stubs.txtar
+var stubs []byte
+
+// Run checks the // want comments of the packages that patterns name in testdata/src.
+func Run(t *testing.T, a *analysis.Analyzer, patterns ...string) {
+	t.Helper()
+	analysistest.Run(t, Dir(t), a, patterns...)
+}
+
+// Dir is a copy of testdata with the stand-ins added.
+func Dir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata")); err != nil {
+		t.Fatal(err)
+	}
+	Write(t, filepath.Join(dir, "src"), stubs)
+	return dir
+}
+
+// Write unpacks a txtar archive below dir and leaves files that exist alone.
+func Write(t *testing.T, dir string, archive []byte) {
+	t.Helper()
+	for _, f := range txtar.Parse(archive).Files {
+		name := filepath.Join(dir, filepath.FromSlash(f.Name))
+		if _, err := os.Stat(name); err == nil {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

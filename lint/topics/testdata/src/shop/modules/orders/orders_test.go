@@ -1,0 +1,5 @@
+package orders
+
+import "shop/api/paymentsapi"
+
+var captured = paymentsapi.PaymentCaptured{Payment: "1"}

@@ -10,6 +10,14 @@ import (
 // ID names a user: usr_….
 type ID ids.ID
 
+// The accounts of the demo data, made with an embedded database only.
+const (
+	DemoShopper         = "shopper@example.com"
+	DemoShopperPassword = "banyan-demo-shopper"
+	DemoAdmin           = "admin@example.com"
+	DemoAdminPassword   = "banyan-demo-admin"
+)
+
 // Users knows the people: customers and staff.
 type Users interface {
 	// Keys are the public keys that access tokens are signed with, as a JWKS document. May be repeated.

@@ -1,0 +1,10 @@
+package storefront
+
+import (
+	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/host"
+)
+
+func settings(e *host.Env) (Config, error) {
+	return config.Decode(e.Settings, "storefront", Defaults())
+}

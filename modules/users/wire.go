@@ -1,0 +1,17 @@
+//go:build wireinject
+
+package users
+
+import (
+	"github.com/google/wire"
+
+	"github.com/banyan-shop/banyan/platform/host"
+)
+
+// Build makes the module from what the host gives it.
+func Build(e *host.Env) (*Module, error) {
+	panic(wire.Build(
+		wire.FieldsOf(new(*host.Env), "DB", "Secret", "Verifier", "Log", "Now"),
+		settings, passwords, keyring, wire.Struct(new(Module), "*"),
+	))
+}

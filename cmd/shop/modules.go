@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/banyan-shop/banyan/api/usersapi"
+	"github.com/banyan-shop/banyan/db"
+	"github.com/banyan-shop/banyan/modules/payments"
+	"github.com/banyan-shop/banyan/modules/users"
+	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/host"
+	"github.com/banyan-shop/banyan/platform/rpc"
+)
+
+// modules are the shop, in dependency order: each may call only those above it. What would have to call downwards is an event.
+var modules = []host.Module{
+	host.Of("users", users.Build),
+	host.Of("payments", payments.Build),
+}
+
+// shop is what the host runs, with settings that are read already.
+func shop(settings *config.Source) host.Options {
+	return host.Options{Modules: modules, Settings: settings, Migrations: db.Migrations, Version: version(), Keys: keys}
+}
+
+// keys fetches the public keys of access tokens from the module that makes the tokens, wherever it runs.
+func keys(d rpc.Dialer) auth.KeySource {
+	u := usersapi.Dial(d)
+	return func(ctx context.Context) (auth.JWKS, error) {
+		k, err := u.Keys(ctx, usersapi.KeysRequest{})
+		if err != nil {
+			return auth.JWKS{}, fmt.Errorf("fetch the keys of access tokens: %w", err)
+		}
+		return auth.ParseJWKS([]byte(k.JWKS))
+	}
+}

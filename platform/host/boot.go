@@ -1,0 +1,417 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/events"
+	"github.com/banyan-shop/banyan/platform/migrate"
+	"github.com/banyan-shop/banyan/platform/pg"
+	"github.com/banyan-shop/banyan/platform/pgembed"
+	"github.com/banyan-shop/banyan/platform/rpc"
+	"github.com/banyan-shop/banyan/platform/telemetry"
+	"github.com/banyan-shop/banyan/platform/web"
+)
+
+// Options say what to run and with what. Modules, Settings and Migrations are required.
+type Options struct {
+	Modules    []Module
+	Settings   *config.Source
+	Migrations fs.FS  // db/: a folder a module that has a schema
+	Version    string // of the binary
+
+	// Keys is where access tokens' public keys come from: cmd/shop dials the module that owns them.
+	Keys func(rpc.Dialer) auth.KeySource
+
+	Log      *slog.Logger     // nil: from the settings, to stderr
+	Progress func(string)     // told what takes long; nil for none
+	Now      func() time.Time // nil: time.Now
+	// Development relaxes TLS and secrets as an embedded database does, for tests on a database of their own.
+	Development bool
+	// Differs hears of a callee that did not repeat its answer in the wire placement; nil logs it.
+	Differs func(method, first, second string)
+}
+
+// Host is the modules of this process and what they stand on. Open builds it, Start makes it serve, Close ends it.
+type Host struct {
+	Settings Settings
+
+	o           Options
+	log         *slog.Logger
+	now         func() time.Time
+	metrics     *prometheus.Registry
+	telemetry   *telemetry.Telemetry // nil when the log was given
+	development bool
+	dataDir     string
+	secret      auth.Secret
+	listener    net.Listener // the public one, held from early on so that its port is known; nil for a command
+	opsListener net.Listener
+	publicURL   string
+	databaseURL string // of the role that migrates
+	dbs         map[string]*pg.DB
+	wiring      *rpc.Wiring
+	verifier    *auth.Verifier
+	instances   []instance
+
+	bus         *events.Bus
+	web         *web.Server
+	state       atomic.Value // string: why it is not ready, "" when it is
+	ready       readiness
+	stopRunning context.CancelFunc
+	running     sync.WaitGroup
+	failed      chan error // a listener that ended by itself
+
+	closing []func(context.Context) error // undone in reverse
+}
+
+type instance struct {
+	name string
+	Instance
+}
+
+// Boot opens and starts: the whole shop in one call, for tests and for serve.
+func Boot(ctx context.Context, o Options) (*Host, error) {
+	h, err := open(ctx, o, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.start(ctx); err != nil {
+		return nil, errors.Join(err, h.Close(context.WithoutCancel(ctx)))
+	}
+	return h, nil
+}
+
+// Open builds the modules on a migrated database and serves nobody: for commands, also beside a running serve. Contracts can
+// be called; what is published is sent by the next or the running serve.
+func Open(ctx context.Context, o Options) (*Host, error) {
+	h, err := open(ctx, o, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.wiring.Start(ctx); err != nil {
+		return nil, errors.Join(err, h.Close(ctx))
+	}
+	h.onClose(h.wiring.Stop)
+	return h, nil
+}
+
+func open(ctx context.Context, o Options, serve bool) (h *Host, err error) {
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	h = &Host{o: o, now: o.Now, dbs: map[string]*pg.DB{}, failed: make(chan error, 2)}
+	h.state.Store("starting")
+	if h.now == nil {
+		h.now = time.Now
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close(context.WithoutCancel(ctx)))
+			h = nil
+		}
+	}()
+	if h.Settings, err = config.Decode(o.Settings, "", Defaults()); err != nil {
+		// The modules' mistakes are worth telling in the same breath.
+		return h, config.Join(err, h.check())
+	}
+	if err := h.check(); err != nil {
+		return h, err
+	}
+	h.development = o.Development || h.Settings.DatabaseURL == ""
+	if err := h.observe(ctx); err != nil {
+		return h, err
+	}
+	for _, stranger := range o.Settings.Strangers() {
+		h.log.Warn(stranger)
+	}
+	if serve {
+		if err := h.listen(ctx); err != nil {
+			return h, err
+		}
+	}
+	if err := h.database(ctx, serve); err != nil {
+		return h, err
+	}
+	if err := h.wire(); err != nil {
+		return h, err
+	}
+	return h, nil
+}
+
+func (h *Host) moduleNames() []string {
+	names := make([]string, len(h.o.Modules))
+	for i, m := range h.o.Modules {
+		names[i] = m.Name
+	}
+	return names
+}
+
+func (h *Host) observe(ctx context.Context) error {
+	s := h.Settings
+	if h.o.Log != nil {
+		h.log, h.metrics = h.o.Log, prometheus.NewRegistry()
+		return nil
+	}
+	t, err := telemetry.Setup(ctx, telemetry.Config{
+		Version: h.o.Version, LogLevel: s.Log.Level, LogFormat: s.Log.Format, TraceTo: s.Trace.To, TraceRatio: s.Trace.Ratio,
+	})
+	if err != nil {
+		return err
+	}
+	h.telemetry, h.log, h.metrics = t, t.Log, t.Metrics
+	h.onClose(t.Shutdown)
+	return nil
+}
+
+func (h *Host) onClose(f func(context.Context) error) { h.closing = append(h.closing, f) }
+
+func (h *Host) listen(ctx context.Context) (err error) {
+	open := func(key, address string) (net.Listener, error) {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			env := "SHOP_" + strings.ToUpper(key)
+			return nil, fmt.Errorf("something listens on %s already: stop it, or choose another address with %s, such as %s=127.0.0.1:0 for any free port", address, env, env)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w: check %s", address, err, key)
+		}
+		h.onClose(func(context.Context) error {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+		return l, nil
+	}
+	if h.listener, err = open("listen", h.Settings.Listen); err != nil {
+		return err
+	}
+	if h.Settings.OpsListen != "" {
+		h.opsListener, err = open("ops_listen", h.Settings.OpsListen)
+	}
+	return err
+}
+
+// database finds or runs PostgreSQL, brings the schemas up to date and opens a pool for each module's role.
+func (h *Host) database(ctx context.Context, serve bool) error {
+	dir := h.Settings.DataDir
+	if dir == "" {
+		var err error
+		if dir, err = pgembed.DefaultDir(); err != nil {
+			return err
+		}
+	}
+	h.dataDir = dir
+	h.databaseURL = string(h.Settings.DatabaseURL)
+	embedded := h.databaseURL == ""
+	if embedded && serve {
+		release, err := pgembed.Lock(dir)
+		if err != nil {
+			return err
+		}
+		h.onClose(func(context.Context) error { release(); return nil })
+	}
+	if err := h.secrets(); err != nil {
+		return err
+	}
+	if embedded {
+		server, err := pgembed.Start(ctx, pgembed.Options{Dir: dir, Fsync: true, Log: h.log, Progress: h.o.Progress})
+		if err != nil {
+			return err
+		}
+		h.onClose(server.Stop)
+		h.databaseURL = server.URL("shop")
+	}
+	schemas := h.schemas()
+	err := migrate.Up(ctx, migrate.Options{AdminURL: h.databaseURL, FS: h.o.Migrations, Modules: schemas, Password: h.password(), Log: h.log})
+	if err != nil && !embedded && pg.State(err) == "" {
+		return fmt.Errorf("the database %s can't be used: %w: check database_url (SHOP_DATABASE_URL), or leave it empty to run a PostgreSQL of our own", h.Settings.DatabaseURL, err)
+	}
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	for _, module := range schemas {
+		g.Go(func() error {
+			db, err := pg.Open(gctx, pg.Config{
+				URL: migrate.ModuleURL(h.databaseURL, "shop", module, h.passwordOf(module)), Schema: module,
+				MaxConns: cmp.Or(h.Settings.Pool.Modules[module], h.Settings.Pool.Max),
+			})
+			if err != nil {
+				return fmt.Errorf("open the database as %s: %w", module, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			h.dbs[module] = db
+			return nil
+		})
+	}
+	h.onClose(func(context.Context) error {
+		var all []error
+		for _, db := range h.dbs {
+			all = append(all, db.Close())
+		}
+		return errors.Join(all...)
+	})
+	return g.Wait()
+}
+
+// password makes the passwords of the modules' roles from the secret, so that they need no place of their own. A server that is
+// ours trusts its socket.
+func (h *Host) password() func(role string) string {
+	if h.development {
+		return nil
+	}
+	return func(role string) string { return hex.EncodeToString(h.secret.Derive("database role " + role)) }
+}
+
+func (h *Host) passwordOf(module string) string {
+	if p := h.password(); p != nil {
+		return p(migrate.RoleName("shop", module))
+	}
+	return ""
+}
+
+// schemas are the modules that have a folder of migrations, in order.
+func (h *Host) schemas() []string {
+	var names []string
+	for _, m := range h.o.Modules {
+		if _, err := fs.Stat(h.o.Migrations, m.Name); err == nil {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+func (h *Host) secrets() (err error) {
+	switch given := h.Settings.Secret.Reveal(); {
+	case given != "":
+		h.secret, err = auth.ParseSecret(given)
+	case h.Settings.DatabaseURL == "":
+		h.secret, err = auth.SecretFile(filepath.Join(h.dataDir, "secret"))
+	case h.development:
+		h.secret = auth.NewSecret()
+	default:
+		err = errors.New("with a database of your own the shop needs a secret that outlives this process: set SHOP_SECRET, for example to what `openssl rand -hex 32` prints, and keep it")
+	}
+	return err
+}
+
+// wire builds every module in order and mounts its contract.
+func (h *Host) wire() error {
+	key, err := auth.NewKey()
+	if err != nil {
+		return err
+	}
+	h.wiring = rpc.NewWiring(rpc.Options{
+		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: auth.NewInternal(key, nil, time.Now),
+		Log: h.log, Deadline: h.Settings.Calls.Deadline, Differs: h.o.Differs,
+	})
+	h.metrics.MustRegister(h.wiring)
+	if h.o.Keys != nil {
+		h.verifier = auth.NewVerifier(h.o.Keys(h.wiring.Dialer("host")), h.now)
+	}
+	h.publicURL = h.Settings.PublicURL
+	if h.publicURL == "" {
+		h.publicURL = "http://" + h.Settings.Listen
+		if h.listener != nil {
+			h.publicURL = "http://" + reachable(h.listener.Addr().String())
+		}
+	}
+	for _, m := range h.o.Modules {
+		built, err := h.build(m, h.wiring)
+		if err != nil {
+			return err
+		}
+		built.Serve(h.wiring.Server(m.Name))
+		h.instances = append(h.instances, instance{m.Name, built})
+	}
+	return h.wiring.Check()
+}
+
+func (h *Host) build(m Module, w *rpc.Wiring) (Instance, error) {
+	built, err := m.Build(&Env{
+		Module: m.Name, DB: h.dbs[m.Name], Log: h.log.With("module", m.Name), Now: h.now, Settings: h.o.Settings, Secret: h.secret,
+		Cursors: web.NewCursors(h.secret.Derive("cursors")), Verifier: h.verifier,
+		Development: h.development, PublicURL: h.publicURL, Dialer: w.Dialer(m.Name),
+	})
+	if err != nil {
+		var bad *config.Errors
+		if errors.As(err, &bad) {
+			return nil, bad
+		}
+		return nil, fmt.Errorf("build %s: %w", m.Name, err)
+	}
+	return built, nil
+}
+
+// reachable is an address one can ask on this machine: of 0.0.0.0 or [::], the loopback.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// URL is where the shop answers, without a slash at the end; Boot alone gives one.
+func (h *Host) URL() string {
+	if h.listener == nil {
+		return ""
+	}
+	return "http://" + reachable(h.listener.Addr().String())
+}
+
+// OpsURL is the operators' address, "" without one.
+func (h *Host) OpsURL() string {
+	if h.opsListener == nil {
+		return ""
+	}
+	return "http://" + reachable(h.opsListener.Addr().String())
+}
+
+// Development says whether this is a shop to try out: demo data, sinks in place of mail and money.
+func (h *Host) Development() bool { return h.development }
+
+// DataDir is where the embedded database and the secret live.
+func (h *Host) DataDir() string { return h.dataDir }
+
+// DB is a module's database, nil for one without.
+func (h *Host) DB(module string) *pg.DB { return h.dbs[module] }
+
+// Dialer calls contracts as caller, which may be no module: a command, a test.
+func (h *Host) Dialer(caller string) rpc.Dialer { return h.wiring.Dialer(caller) }
+
+// Instance is a built module, nil for a name that is not in the list.
+func (h *Host) Instance(module string) Instance {
+	for _, i := range h.instances {
+		if i.name == module {
+			return i.Instance
+		}
+	}
+	return nil
+}
+
+// Calls is who calls whom, found by building.
+func (h *Host) Calls() []rpc.Edge { return h.wiring.Calls() }

@@ -1,0 +1,111 @@
+package host
+
+import (
+	"log/slog"
+	"strings"
+
+	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/events"
+	"github.com/banyan-shop/banyan/platform/pg"
+	"github.com/banyan-shop/banyan/platform/rpc"
+	"github.com/banyan-shop/banyan/platform/web"
+)
+
+// Description is what can be told of a module without running it.
+type Description struct {
+	Name    string
+	Schema  bool                  // it has tables
+	Calls   []string              // the modules it calls
+	Hears   []events.Subscription // the events it is subscribed to
+	Methods []rpc.MethodInfo      // its contract
+	Routes  []web.RouteInfo       // its public routes
+}
+
+// Describe tells of every module in the list from the binary alone, and what is wrong with the list: a call that does not
+// lead upwards, an event whose publisher is not there.
+func Describe(o Options) ([]Description, error) {
+	h := &Host{o: o, log: slog.New(slog.DiscardHandler)}
+	wiring, err := h.probe()
+	if err != nil {
+		return nil, err
+	}
+	if err := wiring.Check(); err != nil {
+		return nil, err
+	}
+	schemas := map[string]bool{}
+	for _, name := range h.schemas() {
+		schemas[name] = true
+	}
+	routes := map[string][]web.RouteInfo{}
+	for _, r := range Routes(o).Routes() {
+		routes[r.Module] = append(routes[r.Module], r)
+	}
+	var all []Description
+	var wrong config.Errors
+	for _, m := range o.Modules {
+		server := rpc.NewServer(m.Name)
+		m.Nil.Serve(server)
+		d := Description{Name: m.Name, Schema: schemas[m.Name], Methods: server.Methods(), Routes: routes[m.Name], Hears: events.Collect(m.Name, m.Nil.Subscribe)}
+		if err := server.Check(); err != nil {
+			wrong.Problems = append(wrong.Problems, config.Problem{Message: err.Error()})
+		}
+		for _, e := range wiring.Calls() {
+			if e.Caller == m.Name {
+				d.Calls = append(d.Calls, e.Callee)
+			}
+		}
+		for _, e := range d.Hears {
+			publisher, _, _ := strings.Cut(e.Event, ".")
+			if !schemas[publisher] {
+				wrong.Problems = append(wrong.Problems, config.Problem{Message: m.Name + " hears " + e.Event + ", but no module " + publisher + " with a schema is in the list"})
+			}
+		}
+		all = append(all, d)
+	}
+	if len(wrong.Problems) > 0 {
+		return all, &wrong
+	}
+	return all, nil
+}
+
+// Routes is a router with every module's routes declared, for the OpenAPI document.
+func Routes(o Options) *web.Router {
+	router := web.NewRouter()
+	for _, m := range o.Modules {
+		m.Nil.Routes(router.Module(m.Name, nil))
+	}
+	return router
+}
+
+// Check finds every mistake in the settings and in the module list without starting anything.
+func Check(o Options) error {
+	h := &Host{o: o}
+	_, err := config.Decode(o.Settings, "", Defaults())
+	return config.Join(err, h.check())
+}
+
+// check finds all mistakes in the modules' settings, and in the calls they want to make, before anything is started.
+func (h *Host) check() error {
+	wiring, err := h.probe()
+	if err = config.Join(err, h.o.Settings.Unknown()); err != nil {
+		return err
+	}
+	return wiring.Check()
+}
+
+// probe builds every module on nothing, which does no I/O.
+func (h *Host) probe() (*rpc.Wiring, error) {
+	p := &Host{o: h.o, Settings: Defaults(), now: h.now, log: slog.New(slog.DiscardHandler), dbs: map[string]*pg.DB{}, publicURL: "http://127.0.0.1"}
+	p.wiring = rpc.NewWiring(rpc.Options{Modules: h.moduleNames()})
+	if h.o.Keys != nil {
+		p.verifier = auth.NewVerifier(h.o.Keys(p.wiring.Dialer("host")), h.now)
+	}
+	var all []error
+	for _, m := range h.o.Modules {
+		if _, err := p.build(m, p.wiring); err != nil {
+			all = append(all, err)
+		}
+	}
+	return p.wiring, config.Join(all...)
+}

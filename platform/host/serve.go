@@ -1,0 +1,255 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/events"
+	"github.com/banyan-shop/banyan/platform/pg"
+	"github.com/banyan-shop/banyan/platform/telemetry"
+	"github.com/banyan-shop/banyan/platform/web"
+)
+
+// start brings an opened host into service: modules, demo data, events, then the public face.
+func (h *Host) start(ctx context.Context) error {
+	if err := h.wiring.Start(ctx); err != nil {
+		return err
+	}
+	h.onClose(h.wiring.Stop)
+	for _, i := range h.instances {
+		if s, ok := i.Instance.(Starter); ok {
+			if err := s.Start(ctx); err != nil {
+				return fmt.Errorf("start %s: %w", i.name, err)
+			}
+		}
+	}
+	if h.Settings.Seed && h.development {
+		if err := h.seedOnce(ctx); err != nil {
+			return err
+		}
+	}
+	if err := h.startEvents(ctx); err != nil {
+		return err
+	}
+	if err := h.startWeb(); err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	h.stopRunning = stop
+	for _, i := range h.instances {
+		if r, ok := i.Instance.(Runner); ok {
+			h.running.Go(func() { h.run(running, i.name, r) })
+		}
+	}
+	h.state.Store("")
+	return nil
+}
+
+// run keeps a module's background work going until ctx ends. A panic there must not end the shop, nor the work for good.
+func (h *Host) run(ctx context.Context, module string, r Runner) {
+	for ctx.Err() == nil {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					h.log.ErrorContext(ctx, "panic in background work", "module", module, "panic", fmt.Sprint(p), "stack", stack())
+				}
+			}()
+			r.Run(ctx)
+		}()
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+			h.log.WarnContext(ctx, "background work ended early and is started again", "module", module)
+		}
+	}
+}
+
+func (h *Host) startEvents(ctx context.Context) error {
+	o := events.Options{
+		Log: h.log, Metrics: h.metrics, Context: auth.WithCaller,
+		Handlers: h.Settings.Events.Handlers, MaxAttempts: h.Settings.Events.Attempts, Poll: h.Settings.Events.Poll,
+	}
+	if h.telemetry != nil {
+		o.Tracer = h.telemetry.Tracer
+	}
+	h.bus = events.NewBus(o)
+	for _, i := range h.instances {
+		if err := h.bus.Add(i.name, h.dbs[i.name], i.Subscribe); err != nil {
+			return err
+		}
+	}
+	return h.bus.Start(ctx)
+}
+
+func (h *Host) startWeb() error {
+	router := web.NewRouter()
+	for _, i := range h.instances {
+		i.Routes(router.Module(i.name, h.dbs[i.name]))
+	}
+	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
+	c := web.Config{
+		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
+		Observe: func(method, route string, status int, took time.Duration) {
+			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
+		},
+		Limit: h.limit(),
+	}
+	if h.verifier != nil {
+		c.Verify = h.verifier.Verify
+	}
+	if h.telemetry != nil && h.telemetry.Tracing {
+		c.Tracer = h.telemetry.Tracer.Tracer("banyan/web")
+	}
+	var err error
+	if h.web, err = web.NewServer(c); err != nil {
+		return err
+	}
+	go func() {
+		if err := h.web.Serve(h.listener); err != nil {
+			h.failed <- err
+		}
+	}()
+	if h.opsListener == nil {
+		return nil
+	}
+	return h.startOps()
+}
+
+func (h *Host) limit() web.Limit {
+	rate := h.Settings.Web.PerSecond
+	if rate == 0 && !h.development {
+		rate = 50
+	}
+	if rate <= 0 {
+		return web.Limit{}
+	}
+	return web.Limit{PerSecond: float64(rate), Burst: h.Settings.Web.Burst}
+}
+
+func (h *Host) startOps() error {
+	t := h.telemetry
+	if t == nil {
+		t = &telemetry.Telemetry{Log: h.log, Metrics: h.metrics}
+	}
+	ops := &http.Server{Handler: t.Ops(), ReadHeaderTimeout: 5 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := ops.Serve(h.opsListener); !errors.Is(err, http.ErrServerClosed) {
+			h.failed <- fmt.Errorf("serve %s: %w", h.opsListener.Addr(), err)
+		}
+	}()
+	h.onClose(func(context.Context) error {
+		err := ops.Close() // a profile that runs is nobody's order
+		<-done
+		return err
+	})
+	return nil
+}
+
+// readiness remembers for a second what the databases said: balancers ask often.
+type readiness struct {
+	mu   sync.Mutex
+	at   time.Time
+	last error
+}
+
+// Ready is nil when traffic is welcome, else why not, module by module.
+func (h *Host) Ready(ctx context.Context) error {
+	if why := h.state.Load().(string); why != "" {
+		return errors.New(why)
+	}
+	h.ready.mu.Lock()
+	defer h.ready.mu.Unlock()
+	if time.Since(h.ready.at) < time.Second {
+		return h.ready.last
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	var all []error
+	for _, i := range h.instances {
+		if db := h.dbs[i.name]; db != nil {
+			if err := alive(ctx, db); err != nil {
+				all = append(all, fmt.Errorf("database of %s: %w", i.name, err))
+			}
+		}
+	}
+	h.ready.at, h.ready.last = time.Now(), errors.Join(all...)
+	return h.ready.last
+}
+
+func alive(ctx context.Context, db *pg.DB) error {
+	var one int
+	return db.Get(ctx, &one, `SELECT 1`)
+}
+
+// Idle returns when every event published so far is handled, or parked.
+func (h *Host) Idle(ctx context.Context) error { return h.bus.WaitIdle(ctx) }
+
+// Wait returns when ctx ends, with nil, or when a listener fails.
+func (h *Host) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-h.failed:
+		return err
+	}
+}
+
+// Close stops in the order that loses nothing: readiness goes first, then no new requests, those under way end, background
+// work lays down, events drain, and only then go the calls between modules, the pools and PostgreSQL. When ctx ends, what
+// still runs is cut off; it is finished after the next start.
+func (h *Host) Close(ctx context.Context) error {
+	var all []error
+	serving := h.state.Swap("stopping") == ""
+	if serving && h.Settings.Drain.Delay > 0 {
+		select {
+		case <-time.After(h.Settings.Drain.Delay):
+		case <-ctx.Done():
+		}
+	}
+	if h.web != nil {
+		if err := h.web.Shutdown(ctx); err != nil {
+			all = append(all, fmt.Errorf("requests cut off: %w", err))
+		}
+		h.web = nil
+	}
+	if h.stopRunning != nil {
+		h.stopRunning()
+		if !waitFor(ctx, &h.running) {
+			all = append(all, errors.New("background work cut off"))
+		}
+		h.stopRunning = nil
+	}
+	if h.bus != nil {
+		all = append(all, h.bus.Drain(ctx))
+		h.bus = nil
+	}
+	// PostgreSQL must be stopped even when the time is up, or it would outlive us.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	for len(h.closing) > 0 {
+		n := len(h.closing) - 1
+		f := h.closing[n]
+		h.closing = h.closing[:n]
+		all = append(all, f(last))
+	}
+	return errors.Join(all...)
+}
+
+func waitFor(ctx context.Context, g *sync.WaitGroup) bool {
+	done := make(chan struct{})
+	go func() { g.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,133 @@
+package host
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/telemetry"
+)
+
+// Settings is what the host itself reads from the top level of the settings; each module reads the block of its name.
+type Settings struct {
+	Listen      string           `yaml:"listen"`       // public address; port 0 takes any free one
+	OpsListen   string           `yaml:"ops_listen"`   // metrics and pprof; "" for none
+	PublicURL   string           `yaml:"public_url"`   // how customers reach us, for links; "" is http:// and listen
+	DataDir     string           `yaml:"data_dir"`     // the embedded database and the secret; "" is the user's cache directory
+	DatabaseURL DatabaseURL      `yaml:"database_url"` // as a role that may make roles; "" runs a PostgreSQL of our own: development
+	Secret      telemetry.Secret `yaml:"secret"`       // seals keys and tokens; "" makes one in development
+	Placement   string           `yaml:"placement" oneof:"one wire"`
+	Seed        bool             `yaml:"seed"` // demo data into a fresh database, in development only
+
+	Pool   PoolSettings   `yaml:"pool"`
+	Log    LogSettings    `yaml:"log"`
+	Trace  TraceSettings  `yaml:"trace"`
+	Web    WebSettings    `yaml:"web"`
+	Events EventsSettings `yaml:"events"`
+	Calls  CallSettings   `yaml:"calls"`
+	Drain  DrainSettings  `yaml:"drain"`
+}
+
+// PoolSettings are the connections to PostgreSQL.
+type PoolSettings struct {
+	Max     int            `yaml:"max" min:"2" max:"500"` // connections of one module
+	Modules map[string]int `yaml:"modules"`               // where a module differs
+}
+
+// LogSettings say what is logged.
+type LogSettings struct {
+	Level  slog.Level `yaml:"level"`
+	Format string     `yaml:"format" oneof:"auto text json"`
+}
+
+// TraceSettings say where traces go.
+type TraceSettings struct {
+	To    string  `yaml:"to"`
+	Ratio float64 `yaml:"ratio" min:"0" max:"1"`
+}
+
+// WebSettings are the limits of the public face.
+type WebSettings struct {
+	TrustedProxies []string `yaml:"trusted_proxies"`
+	PerSecond      int      `yaml:"per_second" min:"-1"` // requests of one customer or address; 0 is 50 outside development and none in it, -1 none
+	Burst          int      `yaml:"burst" min:"1"`
+}
+
+// EventsSettings tune the event bus.
+type EventsSettings struct {
+	Handlers int           `yaml:"handlers" min:"1" max:"64"`
+	Attempts int           `yaml:"attempts" min:"1" max:"100"`
+	Poll     time.Duration `yaml:"poll" min:"10ms" max:"1m"`
+}
+
+// CallSettings tune calls between modules.
+type CallSettings struct {
+	Deadline time.Duration `yaml:"deadline" min:"10ms" max:"1m"`
+}
+
+// DrainSettings say how a stop goes.
+type DrainSettings struct {
+	Delay   time.Duration `yaml:"delay" max:"5m"`             // keep serving after readiness went, so that balancers notice
+	Timeout time.Duration `yaml:"timeout" min:"1s" max:"10m"` // then what runs has this long to end
+}
+
+// Defaults are the settings nobody has touched.
+func Defaults() Settings {
+	return Settings{
+		Listen:    "127.0.0.1:8080",
+		OpsListen: telemetry.OpsListen,
+		Placement: "one",
+		Seed:      true,
+		Pool:      PoolSettings{Max: 8},
+		Log:       LogSettings{Level: slog.LevelInfo, Format: "auto"},
+		Trace:     TraceSettings{Ratio: 1},
+		Web:       WebSettings{Burst: 200},
+		Events:    EventsSettings{Handlers: 4, Attempts: 8, Poll: 250 * time.Millisecond},
+		Calls:     CallSettings{Deadline: 2 * time.Second},
+		Drain:     DrainSettings{Timeout: 20 * time.Second},
+	}
+}
+
+// Validate says what to change.
+func (s Settings) Validate() error {
+	var bad []error
+	address := func(key, value string, optional bool) {
+		if value == "" && optional {
+			return
+		}
+		if _, _, err := net.SplitHostPort(value); err != nil {
+			bad = append(bad, config.Bad(key, "must be host:port such as 127.0.0.1:8080, or :8080 for every interface"))
+		}
+	}
+	address("listen", s.Listen, false)
+	address("ops_listen", s.OpsListen, true)
+	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		bad = append(bad, config.Bad("public_url", "must be http://host or https://host, without a path"))
+	}
+	for module, n := range s.Pool.Modules {
+		if n < 2 || n > 500 {
+			bad = append(bad, config.Bad("pool.modules."+module, "must be from 2 to 500"))
+		}
+	}
+	return errors.Join(bad...)
+}
+
+// DatabaseURL is a connection string whose password does not show.
+type DatabaseURL string
+
+func (d DatabaseURL) String() string {
+	u, err := url.Parse(string(d))
+	if err != nil || u.Host == "" && u.User == nil {
+		if d == "" {
+			return ""
+		}
+		return "***" // key=value, with a password perhaps
+	}
+	return u.Redacted()
+}
+
+// LogValue keeps the password out of the log.
+func (d DatabaseURL) LogValue() slog.Value { return slog.StringValue(d.String()) }

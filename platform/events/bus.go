@@ -101,7 +101,7 @@ func (b *Bus) Add(module string, db *pg.DB, subscribe func(*Subscriptions)) erro
 		module: module, db: db, subs: s.list,
 		slots: make(chan struct{}, b.o.Handlers), timeout: b.o.HandlerTimeout, identify: b.o.Context,
 		tracer: b.o.Tracer.Tracer("github.com/banyan-shop/banyan/platform/events"),
-		log:    b.o.Log, metrics: b.metrics, activity: activity, poll: b.o.Poll, queued: make(chan struct{}, 1),
+		log:    b.o.Log, metrics: b.metrics, activity: activity, poll: b.o.Poll, lease: b.o.Lease, queued: make(chan struct{}, 1),
 	}}
 	if db != nil {
 		m.hearer.begin = beginSQL(db.Schema())

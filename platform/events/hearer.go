@@ -30,6 +30,7 @@ type hearer struct {
 	metrics  *metrics
 	activity func()
 	poll     time.Duration
+	lease    time.Duration // of a row being tried again
 	queued   chan struct{} // a signal: the retry table has a new row
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -27,6 +28,7 @@ type relay struct {
 	batch     int    // most events in flight
 	poll      time.Duration
 	lease     time.Duration
+	refusals  atomic.Int64 // of the carrier, in a row
 }
 
 // markAfter is how long a sent event may wait to be marked together with others.
@@ -178,15 +180,20 @@ func (r *relay) send(ctx context.Context, rec record) bool {
 		err := r.publisher.Publish(Topic(rec.Name, rec.Key), msg)
 		if err == nil {
 			failpoint.Hit("events.relay.after-publish")
+			if r.refusals.Load() > 0 {
+				r.refusals.Store(0)
+			}
 			return true
 		}
 		if ctx.Err() != nil {
 			return false
 		}
 		r.metrics.refused.WithLabelValues(r.module).Inc()
-		if failures++; worthLogging(failures) {
-			r.log.Error("publish event", "module", r.module, "event", rec.Name, "id", rec.ID, "failures", failures, "err", err)
+		// All shards fail together when the carrier is away: they log as one.
+		if n := int(r.refusals.Add(1)); worthLogging(n) {
+			r.log.Error("publish event", "module", r.module, "event", rec.Name, "id", rec.ID, "failures", n, "err", err)
 		}
+		failures++
 		pause(ctx, backoff(failures, 100*time.Millisecond, 10*time.Second))
 	}
 	return false

@@ -30,7 +30,8 @@ func newRetryTable(schema string) retryTable {
 				CASE WHEN $10::boolean THEN now() END, $11)
 			ON CONFLICT (consumer, event_id) DO NOTHING`,
 		due: `SELECT EXISTS (SELECT 1 FROM ` + t + ` AS r WHERE ` + ready + `)`,
-		// next_at is the lease too: a worker that dies leaves the row due again when it ends.
+		// next_at is the lease too: a worker that dies leaves the row due again when it ends. Should it only be slow, the
+		// second waits for the first at the row that both delete.
 		claim: `
 			WITH due AS MATERIALIZED (
 				SELECT r.consumer, r.event_id FROM ` + t + ` AS r WHERE ` + ready + `
@@ -95,11 +96,8 @@ type waiting struct {
 	record
 }
 
-const (
-	retryBatch = 32
-	// retrySlack is added to the handler's time for the lease of a claimed row.
-	retrySlack = 20 * time.Second
-)
+// retryBatch is how many queues one round works on.
+const retryBatch = 32
 
 // again retries what is due until intake ends. Several instances may do so at once.
 func (h *hearer) again(ctx, intake context.Context) {
@@ -149,7 +147,7 @@ func (h *hearer) round(ctx, intake context.Context, consumers []string) (int, er
 	var heads []waiting
 	err := h.db.InTx(ctx, func(tx *pg.Tx) error {
 		heads = heads[:0]
-		return tx.Select(ctx, &heads, h.retry.claim, pg.Array(consumers), retryBatch, (h.timeout + retrySlack).Milliseconds())
+		return tx.Select(ctx, &heads, h.retry.claim, pg.Array(consumers), retryBatch, h.lease.Milliseconds())
 	})
 	if err != nil {
 		return 0, err

@@ -19,6 +19,21 @@ import (
 
 // Routes declares the cart's public face. All are public: who the cart belongs to is in the SQL, for guests by X-Cart-Token.
 func (m *Module) Routes(r *web.Router) {
+	for _, p := range [...][3]string{
+		{"cart_completed", "The cart has been bought", "The cart became an order and stays as it is. Make a new one."},
+		{"cart_empty", "The cart is empty", "Put something into the cart first."},
+		{"cart_full", "The cart is full", "A cart holds at most 100 different articles."},
+		{"cart_locked", "A checkout holds the cart", "While it is paid for, a cart can't change. It is given back if the checkout ends without an order."},
+		{"promo_currency", "The promo code is for another currency", "The code takes off an amount in a currency that is not the cart's."},
+		{"promo_exhausted", "The promo code has been used up", "The code could be used a number of times, and has been."},
+		{"promo_expired", "The promo code has expired", "The time in which the code could be used is over."},
+		{"promo_not_yet_valid", "The promo code is not valid yet", "The time in which the code can be used has not begun."},
+		{"quantity_too_large", "The quantity is too large", "A cart holds at most 999 of an article."},
+		{"unknown_promo_code", "There is no such promo code", "Codes are not case-sensitive."},
+		{"unknown_sku", "There is no such article", "The SKU is unknown, no longer sold, or has no price in the cart's currency."},
+	} {
+		r.Problem(p[0], p[1], p[2])
+	}
 	route := func(id, summary string) web.Route { return web.Route{ID: id, Summary: summary, Tag: "cart"} }
 	keyed := func(id, summary string) web.Route {
 		d := route(id, summary)

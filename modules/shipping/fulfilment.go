@@ -88,7 +88,7 @@ func (m *Module) split(ctx context.Context, tx *pg.Tx, id ids.ID, lines []shippi
 	return from.ID, updateShipment(ctx, tx, from.shipment)
 }
 
-// told is a tracking event as it comes in.
+// trackingEvent is what somebody tells of a parcel, with the number it travels under.
 type trackingEvent struct {
 	shippingapi.TrackingEvent
 	Number string

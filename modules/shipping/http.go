@@ -17,6 +17,14 @@ const write = "shipments:write"
 
 // Routes declares shipping's public face.
 func (m *Module) Routes(r *web.Router) {
+	for _, p := range [...][3]string{
+		{"no_shipping_zone", "The shop does not deliver there", "No way to deliver is offered to this country or postcode."},
+		{"nothing_to_ship", "There is nothing left to put into a parcel", "What was asked for is in a parcel already, cancelled, or was not ordered."},
+		{"shipment_cancelled", "The shipment is cancelled", "All that it held was cancelled before it left."},
+		{"unknown_status", "There is no such status", "A parcel becomes shipped, in_transit, out_for_delivery, delivered or returned."},
+	} {
+		r.Problem(p[0], p[1], p[2])
+	}
 	web.Get(r, "/v1/orders/{id}/shipments", web.Public,
 		web.Route{ID: "listOrderShipments", Summary: "Parcels of an order", Tag: "shipping"}, m.listShipments)
 	web.Post(r, "/v1/admin/orders/{id}/shipments", web.Scope(write),

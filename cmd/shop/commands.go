@@ -69,7 +69,8 @@ type userCommands struct {
 }
 
 func (userCommands) Help() string {
-	return examples("shop user create --email ada@example.com --password 'correct horse battery' --role admin", "shop user create --help")
+	return examples("shop user create --email ada@example.com --password 'correct horse battery' --role admin",
+		"shop user create --email mel@example.com --password 'correct horse battery' --role merchant")
 }
 
 type userCreateCommand struct {
@@ -222,7 +223,9 @@ func (o *openapiCommand) Run(p *process) error {
 
 type versionCommand struct{}
 
-func (versionCommand) Help() string { return examples("shop version", "shop version --help") }
+func (versionCommand) Help() string {
+	return examples("shop version", "shop version --set log.level=debug")
+}
 
 func (versionCommand) Run(p *process) error {
 	_, err := fmt.Fprintln(p.stdout, version())

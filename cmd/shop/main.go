@@ -80,12 +80,9 @@ func run(ctx context.Context, p process) int {
 	}
 	var c cli
 	exit := -1
-	parser, err := kong.New(&c,
-		kong.Name("shop"),
-		kong.Description("A shop in one binary. Without a command it serves, with a database and demo data of its own."),
+	parser, err := newParser(&c,
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(func(code int) { exit = code; panic(exited{}) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Bind(&c, &p),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
@@ -93,7 +90,7 @@ func run(ctx context.Context, p process) int {
 		fmt.Fprintln(p.stderr, "shop:", err)
 		return misuse
 	}
-	parsed, err := parse(parser, p.args, &exit)
+	parsed, err := parse(parser, p.args)
 	if exit >= 0 { // --help
 		return exit
 	}
@@ -120,7 +117,16 @@ func run(ctx context.Context, p process) int {
 
 type exited struct{}
 
-func parse(k *kong.Kong, args []string, exit *int) (c *kong.Context, err error) {
+func newParser(c *cli, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append(options,
+		kong.Name("shop"),
+		kong.Description("A shop in one binary. Without a command it serves, with a database and demo data of its own."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+	)...)
+}
+
+// parse comes back from kong's exit after --help.
+func parse(k *kong.Kong, args []string) (c *kong.Context, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(exited); !ok {

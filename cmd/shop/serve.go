@@ -63,4 +63,4 @@ func banner(w io.Writer, h *host.Host, took time.Duration) {
 }
 
 // mailSink shows the mails that development keeps in place of sending them.
-const mailSink = "/dev/mails"
+const mailSink = "/dev/mail"

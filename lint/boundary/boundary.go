@@ -22,7 +22,7 @@ import (
 var doc string
 
 // Analyzer keeps every import running downwards.
-var Analyzer = &analysis.Analyzer{Name: "boundary", Doc: manual.Of(doc), Run: run}
+var Analyzer = &analysis.Analyzer{Name: "boundary", Doc: manual.Of(doc), Run: run, RunDespiteErrors: true}
 
 // leaves are the platform packages that everything else may stand on.
 var leaves = []string{"errs", "config", "money", "ids", "telemetry"}

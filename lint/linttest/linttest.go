@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/tools/go/analysis"
@@ -47,5 +48,35 @@ func Write(t *testing.T, dir string, archive []byte) {
 		if err := os.WriteFile(name, f.Data, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+//go:embed shop.txtar
+var shop []byte
+
+// Shop is a small shop that breaks no rule, as a Go module of its own in a temporary folder.
+func Shop(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	Write(t, dir, shop)
+	platform := &txtar.Archive{}
+	for _, f := range txtar.Parse(stubs).Files {
+		if name, ok := strings.CutPrefix(f.Name, "shop/"); ok {
+			platform.Files = append(platform.Files, txtar.File{Name: name, Data: f.Data})
+		}
+	}
+	Write(t, dir, txtar.Format(platform))
+	return dir
+}
+
+// Edit replaces a file of a shop, or makes it.
+func Edit(t *testing.T, dir, name, text string) {
+	t.Helper()
+	name = filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

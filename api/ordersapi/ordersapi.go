@@ -49,10 +49,23 @@ type Order struct {
 	Refunded         money.Amount `json:"refunded"`
 	Carrier          string       `json:"carrier"`
 	Service          string       `json:"service"`
+	ShippingAddress  Address      `json:"shipping_address"`
 	Version          int64        `json:"version"`
 	History          []Entry      `json:"history"`
 	PlacedAt         time.Time    `json:"placed_at"`
 	CreatedAt        time.Time    `json:"created_at"`
+}
+
+// Address is where an order goes: a copy, whatever becomes of the address book.
+type Address struct {
+	Name     string `json:"name"`
+	Line1    string `json:"line1"`
+	Line2    string `json:"line2"`
+	City     string `json:"city"`
+	Region   string `json:"region"`
+	Postcode string `json:"postcode"`
+	Country  string `json:"country"`
+	Phone    string `json:"phone"`
 }
 
 // Line is a line of an order.

@@ -61,6 +61,13 @@ func SaveReply(ctx context.Context, tx *pg.Tx, status int, etag string, body any
 	return nil
 }
 
+// MarkReplayed says that the answer of a KeyHandled route is the first one again.
+func MarkReplayed(ctx context.Context) {
+	if x := exchangeOf(ctx); x != nil {
+		x.c.Response().Header().Set("Idempotent-Replayed", "true")
+	}
+}
+
 // savedReply is a stored answer, or a claim when Status is 0.
 type savedReply struct {
 	Hash   []byte `db:"request_hash"`

@@ -116,7 +116,7 @@ func (x *exchange) run(next echo.HandlerFunc) {
 			}
 			s.log.ErrorContext(x.Context(), "handler panicked", "request", x.id, "route", x.routeName(), "panic", p, "stack", string(debug.Stack()))
 			if !x.c.Response().Committed {
-				x.fail(errors.New("panic"))
+				x.fail(errPanicked)
 			}
 		}
 	}()
@@ -128,6 +128,9 @@ func (x *exchange) run(next echo.HandlerFunc) {
 		x.unmatched(err)
 	}
 }
+
+// errPanicked is logged where the stack is.
+var errPanicked = errors.New("handler panicked")
 
 func (x *exchange) unmatched(err error) {
 	if !x.admit() {

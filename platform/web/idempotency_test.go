@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -56,7 +57,7 @@ func setupKeyed(t *testing.T) *keyed {
 		func(context.Context, *noteIn) (*web.Reply[note], error) {
 			return &web.Reply[note]{Body: note{string(ids.New[ids.ID]("note"))}}, nil
 		})
-	s, err := web.NewServer(web.Config{Router: r, Verify: verify})
+	s, err := web.NewServer(web.Config{Router: r, Verify: verify, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,13 +7,16 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
+const schemaPrefix = "#/components/schemas/"
+
 // configuration is huma's: our description, our strict JSON, none of its own routes and links.
-func configuration() huma.Config {
+func (a *app) configuration() huma.Config {
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -25,7 +28,7 @@ func configuration() huma.Config {
 			},
 			Servers: []*huma.Server{{URL: "/"}},
 			Components: &huma.Components{
-				Schemas:         huma.NewMapRegistry("#/components/schemas/", nameOfSchema),
+				Schemas:         huma.NewMapRegistry(schemaPrefix, a.nameOfSchema),
 				SecuritySchemes: map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer", Description: "An access token, or an API key."}},
 			},
 		},
@@ -73,15 +76,31 @@ func describe(rt *route, raw bool) huma.Operation {
 }
 
 // nameOfSchema names a schema by its module and type, since two contracts may both have an Address: OrdersAddress. A generic
-// one comes after its argument: OrdersOrderPage.
-func nameOfSchema(t reflect.Type, hint string) string {
+// one comes after its argument: OrdersOrderPage. A body without a type of its own is named by its operation:
+// AddLineRequest. Should two types still meet in one name, the later one gets a number.
+func (a *app) nameOfSchema(t reflect.Type, hint string) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Name() == "" {
-		return title(hint)
+	name := ""
+	switch {
+	case t.Name() != "":
+		name = typeName(t.PkgPath() + "." + t.Name())
+	case hint == a.declaring.in+"Body" || hint == a.declaring.ID+"Request":
+		name = title(a.declaring.ID) + "Request"
+	default:
+		name = title(a.declaring.module) + title(hint)
 	}
-	return typeName(t.PkgPath() + "." + t.Name())
+	if t.Kind() != reflect.Struct {
+		return name // huma names only structs
+	}
+	for n := 2; ; n++ {
+		if other, ok := a.schemas[name]; !ok || other == t {
+			a.schemas[name] = t
+			return name
+		}
+		name = strings.TrimRight(name, "0123456789") + strconv.Itoa(n)
+	}
 }
 
 func typeName(full string) string {
@@ -119,7 +138,7 @@ func title(s string) string {
 
 // OpenAPI is the document of all declared routes, the same bytes for the same routes.
 func OpenAPI(r *Router) (yaml, jsonDoc []byte, err error) {
-	doc := r.app.api.OpenAPI()
+	doc := published(r.app.api.OpenAPI())
 	if jsonDoc, err = json.MarshalIndent(doc, "", "  "); err != nil {
 		return nil, nil, fmt.Errorf("encode OpenAPI document: %w", err)
 	}
@@ -128,6 +147,60 @@ func OpenAPI(r *Router) (yaml, jsonDoc []byte, err error) {
 	}
 	return yaml, append(jsonDoc, '\n'), nil
 }
+
+// published is the document for clients. Requests are closed, but answers may gain fields: their schemas say so, or
+// generated clients would refuse the next release.
+func published(doc *huma.OpenAPI) *huma.OpenAPI {
+	all := doc.Components.Schemas.Map()
+	asked := map[string]bool{}
+	var walk func(s *huma.Schema)
+	walk = func(s *huma.Schema) {
+		if s == nil {
+			return
+		}
+		if name, ok := strings.CutPrefix(s.Ref, schemaPrefix); ok && !asked[name] {
+			asked[name] = true
+			walk(all[name])
+		}
+		walk(s.Items)
+		for _, p := range s.Properties {
+			walk(p)
+		}
+		if p, ok := s.AdditionalProperties.(*huma.Schema); ok {
+			walk(p)
+		}
+	}
+	for _, item := range doc.Paths {
+		for _, op := range [...]*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
+			if op == nil || op.RequestBody == nil {
+				continue
+			}
+			for _, media := range op.RequestBody.Content {
+				walk(media.Schema)
+			}
+		}
+	}
+	open := make(map[string]*huma.Schema, len(all))
+	for name, s := range all {
+		if closed, ok := s.AdditionalProperties.(bool); ok && !closed && !asked[name] {
+			c := *s // requests are validated by the original, whatever is registered later
+			c.AdditionalProperties = nil
+			s = &c
+		}
+		open[name] = s
+	}
+	d, c := *doc, *doc.Components
+	c.Schemas = publishedSchemas{doc.Components.Schemas, open}
+	d.Components = &c
+	return &d
+}
+
+type publishedSchemas struct {
+	huma.Registry
+	schemas map[string]*huma.Schema
+}
+
+func (p publishedSchemas) MarshalJSON() ([]byte, error) { return json.Marshal(p.schemas) }
 
 // document is the OpenAPI document in both spellings.
 type document struct{ yaml, json []byte }

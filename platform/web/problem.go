@@ -70,7 +70,7 @@ func (x *exchange) fail(err error) {
 		}
 		e = errs.New(errs.Internal, "", "Something went wrong on our side. The request id helps us to find it.")
 	}
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && err != errPanicked {
 		x.server.log.ErrorContext(x.Context(), "request failed", "request", x.id, "route", x.routeName(), "code", e.Code, "err", err)
 	}
 	p := problem{Type: "/problems/" + e.Code, Title: x.server.title(e.Code, status), Status: status, Detail: e.Message,

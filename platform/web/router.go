@@ -23,19 +23,21 @@ type Router struct {
 
 // app is what all routers of one server share.
 type app struct {
-	api      huma.API
-	routes   []*route
-	ids      map[string]string
-	problems map[string]Problem
+	api       huma.API
+	routes    []*route
+	declaring *route // for names of schemas
+	ids       map[string]string
+	schemas   map[string]reflect.Type
+	problems  map[string]Problem
 }
 
 // NewRouter is an empty router: give it to NewServer, or to OpenAPI for the document alone.
 func NewRouter() *Router {
-	a := &app{ids: map[string]string{}, problems: map[string]Problem{}}
+	a := &app{declaring: &route{}, ids: map[string]string{}, schemas: map[string]reflect.Type{}, problems: map[string]Problem{}}
 	for _, p := range platformProblems {
 		a.problems[p.Code] = p
 	}
-	a.api = huma.NewAPI(configuration(), collector{})
+	a.api = huma.NewAPI(a.configuration(), collector{})
 	return &Router{app: a}
 }
 
@@ -77,6 +79,7 @@ type route struct {
 	queries              map[string]bool    // known query parameters, and whether one may repeat
 	deepQueries          []string           // prefixes such as "filter["
 	body                 bodyKind
+	in                   string // the name of the In type
 }
 
 type bodyKind int
@@ -114,7 +117,8 @@ func register[In, Out any](r *Router, method, path string, p Permission, d Route
 		d.MaxBody = defaultMaxBody
 	}
 	rt := &route{Route: d, module: r.module, method: method, path: path, permission: p, keys: r.keys, remote: r.remote,
-		body: bodyOf(reflect.TypeFor[In]())}
+		body: bodyOf(reflect.TypeFor[In]()), in: reflect.TypeFor[In]().Name()}
+	r.app.declaring = rt
 	if rt.keys == nil && rt.remote == nil && (d.Idempotency == Keyed || d.Idempotency == KeyRequired) {
 		rt.keys = noKeys // declared for the document alone
 	}

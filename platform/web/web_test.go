@@ -618,6 +618,13 @@ func TestTheDocumentIsTheSameEachTime(t *testing.T) {
 			t.Errorf("the document lacks %s", want)
 		}
 	}
+	for name, closed := range map[string]bool{"Basket": false, "Line": true} {
+		_, schema, ok := strings.Cut(yaml, "\n    "+name+":\n")
+		schema, _, _ = strings.Cut(schema, "\n      type: object")
+		if !ok || strings.Contains(schema, "additionalProperties: false") != closed {
+			t.Errorf("%s closed: want %v:\n%s", name, closed, schema)
+		}
+	}
 	for _, not := range []string{"$schema", "platform/web", "github.com"} {
 		if strings.Contains(yaml, not) {
 			t.Errorf("the document has %s", not)

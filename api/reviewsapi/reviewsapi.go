@@ -38,6 +38,14 @@ type Summary struct {
 	Histogram []int64 `json:"histogram"` // five counts, of 1 to 5 stars
 }
 
+// Average is the mean of the stars in hundredths, rounded half up: 425 is 4.25. It is 0 without any review.
+func (s Summary) Average() int64 {
+	if s.Count == 0 {
+		return 0
+	}
+	return (s.Sum*100 + s.Count/2) / s.Count
+}
+
 // RecentRequest asks for at most Limit reviews of Product.
 type RecentRequest struct {
 	Product ids.ID `json:"product"`

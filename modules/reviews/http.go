@@ -40,24 +40,14 @@ func (r review) body() body {
 	return body{r.ID, r.Rating, r.Title, r.Text, r.Verified, r.State, r.CreatedAt}
 }
 
-// average is a number with two decimals, made of whole numbers.
-type average struct{ hundredths int64 }
-
-func (a average) MarshalJSON() ([]byte, error) {
-	return append(strconv.AppendInt(nil, a.hundredths/100, 10), '.', byte('0'+a.hundredths/10%10), byte('0'+a.hundredths%10)), nil
-}
-
 type summary struct {
-	Average   average          `json:"average"`
+	Average   web.Hundredths   `json:"average"`
 	Count     int64            `json:"count"`
 	Histogram map[string]int64 `json:"histogram"`
 }
 
 func summaryOf(s reviewsapi.Summary) summary {
-	out := summary{Count: s.Count, Histogram: make(map[string]int64, 5)}
-	if s.Count > 0 {
-		out.Average = average{(s.Sum*100 + s.Count/2) / s.Count}
-	}
+	out := summary{Average: web.Hundredths(s.Average()), Count: s.Count, Histogram: make(map[string]int64, 5)}
 	for i, n := range s.Histogram {
 		out.Histogram[strconv.Itoa(i+1)] = n
 	}

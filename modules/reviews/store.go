@@ -73,13 +73,14 @@ func setState(ctx context.Context, tx *pg.Tx, id reviewsapi.ID, state string) er
 	return err
 }
 
-// addRating moves one star count of a product and returns the whole rating.
+// addRating moves one star count of a product and returns the whole rating. The row proposed is never negative: PostgreSQL
+// checks it before it finds the conflict.
 func addRating(ctx context.Context, tx *pg.Tx, product ids.ID, stars, by int64) (rating, error) {
 	var r rating
 	err := tx.Get(ctx, &r, `
 		INSERT INTO reviews.ratings AS r (product, stars1, stars2, stars3, stars4, stars5, version)
-		VALUES ($1, ($2 = 1)::int * $3::bigint, ($2 = 2)::int * $3::bigint, ($2 = 3)::int * $3::bigint,
-			($2 = 4)::int * $3::bigint, ($2 = 5)::int * $3::bigint, 1)
+		VALUES ($1, ($2 = 1)::int * greatest($3::bigint, 0), ($2 = 2)::int * greatest($3::bigint, 0), ($2 = 3)::int * greatest($3::bigint, 0),
+			($2 = 4)::int * greatest($3::bigint, 0), ($2 = 5)::int * greatest($3::bigint, 0), 1)
 		ON CONFLICT (product) DO UPDATE SET
 			stars1 = r.stars1 + ($2 = 1)::int * $3::bigint, stars2 = r.stars2 + ($2 = 2)::int * $3::bigint,
 			stars3 = r.stars3 + ($2 = 3)::int * $3::bigint, stars4 = r.stars4 + ($2 = 4)::int * $3::bigint,

@@ -1,7 +1,6 @@
 package storefront
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/banyan-shop/banyan/api/cartapi"
@@ -12,6 +11,7 @@ import (
 	"github.com/banyan-shop/banyan/api/shippingapi"
 	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/money"
+	"github.com/banyan-shop/banyan/platform/web"
 )
 
 // productPage is GET /v1/storefront/products/{ref}.
@@ -32,16 +32,9 @@ type productPage struct {
 
 // rating is what the reviews add up to.
 type rating struct {
-	Average   average `json:"average"`
-	Count     int64   `json:"count"`
-	Histogram []int64 `json:"histogram"` // of 1 to 5 stars
-}
-
-// average is a number with two decimals, made of whole numbers.
-type average struct{ hundredths int64 }
-
-func (a average) MarshalJSON() ([]byte, error) {
-	return append(strconv.AppendInt(nil, a.hundredths/100, 10), '.', byte('0'+a.hundredths/10%10), byte('0'+a.hundredths%10)), nil
+	Average   web.Hundredths `json:"average"`
+	Count     int64          `json:"count"`
+	Histogram []int64        `json:"histogram"` // of 1 to 5 stars
 }
 
 func newProductPage(p catalogapi.Product, s reviewsapi.Summaries, recent reviewsapi.List, q shippingapi.Quotes, missing []string) productPage {
@@ -51,10 +44,7 @@ func newProductPage(p catalogapi.Product, s reviewsapi.Summaries, recent reviews
 	}
 	if len(s.Summaries) == 1 {
 		r := s.Summaries[0]
-		page.Rating = &rating{Count: r.Count, Histogram: r.Histogram}
-		if r.Count > 0 {
-			page.Rating.Average = average{(r.Sum*100 + r.Count/2) / r.Count}
-		}
+		page.Rating = &rating{Average: web.Hundredths(r.Average()), Count: r.Count, Histogram: r.Histogram}
 	}
 	return page
 }

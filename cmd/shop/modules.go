@@ -6,7 +6,14 @@ import (
 
 	"github.com/banyan-shop/banyan/api/usersapi"
 	"github.com/banyan-shop/banyan/db"
+	"github.com/banyan-shop/banyan/modules/cart"
+	"github.com/banyan-shop/banyan/modules/catalog"
+	"github.com/banyan-shop/banyan/modules/notifications"
+	"github.com/banyan-shop/banyan/modules/orders"
 	"github.com/banyan-shop/banyan/modules/payments"
+	"github.com/banyan-shop/banyan/modules/reviews"
+	"github.com/banyan-shop/banyan/modules/shipping"
+	"github.com/banyan-shop/banyan/modules/storefront"
 	"github.com/banyan-shop/banyan/modules/users"
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/config"
@@ -17,7 +24,14 @@ import (
 // modules are the shop, in dependency order: each may call only those above it. What would have to call downwards is an event.
 var modules = []host.Module{
 	host.Of("users", users.Build),
+	host.Of("catalog", catalog.Build),
+	host.Of("shipping", shipping.Build),
+	host.Of("cart", cart.Build),
 	host.Of("payments", payments.Build),
+	host.Of("orders", orders.Build),
+	host.Of("notifications", notifications.Build),
+	host.Of("reviews", reviews.Build),
+	host.Of("storefront", storefront.Build),
 }
 
 // shop is what the host runs, with settings that are read already.

@@ -75,8 +75,9 @@ type Host struct {
 	state       atomic.Value // string: why it is not ready, "" when it is
 	ready       readiness
 	stopRunning context.CancelFunc
-	running     sync.WaitGroup
-	failed      chan error // a listener that ended by itself
+	running     sync.WaitGroup // background work
+	serving     sync.WaitGroup // the public listener
+	failed      chan error     // a listener that ended by itself
 
 	closing []func(context.Context) error // undone in reverse
 }

@@ -96,7 +96,11 @@ func (h *Host) check() error {
 
 // probe builds every module on nothing, which does no I/O.
 func (h *Host) probe() (*rpc.Wiring, error) {
-	p := &Host{o: h.o, Settings: Defaults(), now: h.now, log: slog.New(slog.DiscardHandler), dbs: map[string]*pg.DB{}, publicURL: "http://127.0.0.1"}
+	settings, err := config.Decode(h.o.Settings, "", Defaults())
+	if err != nil {
+		settings = Defaults() // told by somebody else; the modules' own mistakes are looked for here
+	}
+	p := &Host{o: h.o, Settings: settings, development: h.o.Development || settings.DatabaseURL == "", now: h.now, log: slog.New(slog.DiscardHandler), dbs: map[string]*pg.DB{}, publicURL: "http://127.0.0.1"}
 	p.wiring = rpc.NewWiring(rpc.Options{Modules: h.moduleNames()})
 	if h.o.Keys != nil {
 		p.verifier = auth.NewVerifier(h.o.Keys(p.wiring.Dialer("host")), h.now)

@@ -110,11 +110,12 @@ func (h *Host) startWeb() error {
 	if h.web, err = web.NewServer(c); err != nil {
 		return err
 	}
-	go func() {
-		if err := h.web.Serve(h.listener); err != nil {
+	server := h.web
+	h.serving.Go(func() {
+		if err := server.Serve(h.listener); err != nil {
 			h.failed <- err
 		}
-	}()
+	})
 	if h.opsListener == nil {
 		return nil
 	}
@@ -218,6 +219,7 @@ func (h *Host) Close(ctx context.Context) error {
 		if err := h.web.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
 		}
+		h.serving.Wait()
 		h.web = nil
 	}
 	if h.stopRunning != nil {

@@ -113,6 +113,9 @@ func fromWire(ctx context.Context, err error) outcome {
 		}
 		return outcome{err: fromStatus(ce), retry: ce.Code() == connect.CodeUnavailable, sick: ce.Code() == connect.CodeUnavailable}
 	}
+	if ce.Code() == connect.CodeUnimplemented { // somebody answered, but not for this method: nothing happened
+		return outcome{err: errs.New(errs.Unavailable, "not_served", "the callee does not answer this method").Because(opaque{err})}
+	}
 	if ctx.Err() != nil {
 		// Our own time is over: that tells of a slow callee, but not when the caller walked away.
 		return outcome{err: noAnswer(err), sick: errors.Is(ctx.Err(), context.DeadlineExceeded)}

@@ -98,7 +98,9 @@ type checker struct {
 	place  tree.Place
 	schema string
 	why    string
-	pg     map[string]*types.Func // pg's sinks by name, for interfaces of the same shape
+	// choices is made when the first statement is seen.
+	choices *choices
+	pg      map[string]*types.Func // pg's sinks by name, for interfaces of the same shape
 }
 
 // sink is the index of the SQL among f's parameters, -1 if it takes none. A sink is told by its package and the name of a
@@ -178,15 +180,20 @@ func (c *checker) call(n *ast.CallExpr) {
 		c.ws.Report(arg.Pos(), "%s", c.why)
 		return
 	}
-	sql, ok := code.String(c.pass.TypesInfo, arg)
+	if c.choices == nil {
+		c.choices = newChoices(c.pass)
+	}
+	sqls, ok := c.choices.of(arg)
 	if !ok {
 		c.ws.Report(arg.Pos(), "SQL must be a constant string: %s is not, so nobody can check it and the database can't prepare it once; pass values as $1, and write each variant out as a const", describe(arg))
 		return
 	}
 	rules := sqltext.Rules{Schema: c.schema, Machinery: tree.IsTest(c.pass.Fset, n.Pos())}
-	for _, p := range sqltext.Check(sql, rules) {
-		// The finding stands where the argument begins: a waiver fits above it, but not inside a string of many lines.
-		c.ws.Report(arg.Pos(), "%s", p.Text)
+	for _, sql := range sqls {
+		for _, p := range sqltext.Check(sql, rules) {
+			// The finding stands where the argument begins: a waiver fits above it, but not inside a string of many lines.
+			c.ws.Report(arg.Pos(), "%s", p.Text)
+		}
 	}
 }
 

@@ -106,16 +106,25 @@ func Run(root string, patterns ...string) ([]Finding, error) {
 	}
 	r := &run{root: root, seen: map[Finding]bool{}}
 	whole := slices.Equal(patterns, []string{"./..."})
-	used, err := r.tags(whole)
+	used, dirs, err := r.tags(whole)
 	if err != nil {
 		return nil, err
 	}
 	for _, set := range TagSets {
 		tags := expand(set, used)
-		if set != "" && tags == "" {
-			continue // no file asks for it, so the build is the plain one
+		look := patterns
+		if set != "" {
+			if tags == "" {
+				continue // no file asks for it, so the build is the plain one
+			}
+			if whole {
+				look = nil // the other packages are the same as in the plain build
+				for tag := range strings.SplitSeq(tags, ",") {
+					look = append(look, dirs[tag]...)
+				}
+			}
 		}
-		if err := r.analyze(tags, whole, patterns); err != nil {
+		if err := r.analyze(tags, whole && set == "", look); err != nil {
 			return nil, err
 		}
 	}
@@ -149,7 +158,7 @@ func (r *run) analyze(tags string, whole bool, patterns []string) error {
 		return err
 	}
 	broken := map[string]bool{}
-	var main []*packages.Package
+	var main []*packages.Package // without the mains of test binaries
 	for _, p := range pkgs {
 		if tree.IsTestMain(p.ID) {
 			continue
@@ -232,9 +241,10 @@ func (r *run) migrations() error {
 }
 
 // tags reads the build constraints of every Go file and says which tag sets are asked for; with report, a tag in no set is found.
-func (r *run) tags(report bool) (map[string]bool, error) {
-	used := map[string]bool{}
-	err := filepath.WalkDir(r.root, func(name string, d fs.DirEntry, err error) error {
+// dirs are the folders where each tag stands.
+func (r *run) tags(report bool) (used map[string]bool, dirs map[string][]string, err error) {
+	used, dirs = map[string]bool{}, map[string][]string{}
+	err = filepath.WalkDir(r.root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -267,6 +277,9 @@ func (r *run) tags(report bool) (map[string]bool, error) {
 			}
 			for _, tag := range tagsOf(expr) {
 				used[tag] = true
+				if rel, err := filepath.Rel(r.root, filepath.Dir(name)); err == nil && !slices.Contains(dirs[tag], "./"+filepath.ToSlash(rel)) {
+					dirs[tag] = append(dirs[tag], "./"+filepath.ToSlash(rel))
+				}
 				if report && !declared(tag) && !slices.Contains(elsewhere, tag) && !strings.HasPrefix(tag, "go1.") {
 					r.add(token.Position{Filename: name, Line: n, Column: 1}, "tags", fmt.Sprintf("build tag %s is in none of shoplint's tag sets, so nobody looks behind it: add it to program.TagSets", tag))
 				}
@@ -274,7 +287,7 @@ func (r *run) tags(report bool) (map[string]bool, error) {
 		}
 		return nil
 	})
-	return used, err
+	return used, dirs, err
 }
 
 func tagsOf(e constraint.Expr) []string {

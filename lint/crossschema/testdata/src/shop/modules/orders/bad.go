@@ -17,6 +17,7 @@ func bad(ctx context.Context, db *pg.DB, tx *pg.Tx, sort string) {
 	db.Select(ctx, nil, selectOrder+` ORDER BY `+sort)            // want `SQL must be a constant string: this concatenation is not`
 	db.Select(ctx, nil, fmt.Sprintf(`SELECT %s`, columns))        // want `SQL must be a constant string: a call's result is not`
 	query := `SELECT 1`
+	query += sort
 	db.Select(ctx, nil, query)                                    // want `SQL must be a constant string: query is not`
 	(*pg.Tx).Exec(tx, ctx, `DELETE FROM catalog.stock`)           // want `names catalog.stock`
 	run := tx.Exec                                                // want `Exec taken as a value hides the SQL`
@@ -33,3 +34,31 @@ func bad(ctx context.Context, db *pg.DB, tx *pg.Tx, sort string) {
 type executor interface {
 	Exec(ctx context.Context, q string, args ...any) (int64, error)
 }
+
+func choose(ctx context.Context, db *pg.DB, s sorting, byStock bool, given string) (result string) {
+	query := selectOrder
+	if byStock {
+		query = `SELECT 1 FROM catalog.stock`
+	}
+	db.Get(ctx, nil, query) // want `names catalog.stock`
+	db.Get(ctx, nil, s.bad) // want `names catalog.stock`
+	db.Get(ctx, nil, s.set) // want `SQL must be a constant string: set is not`
+	db.Get(ctx, nil, s.Out) // want `SQL must be a constant string: Out is not`
+	db.Get(ctx, nil, given) // want `SQL must be a constant string: given is not`
+	db.Get(ctx, nil, result) // want `SQL must be a constant string: result is not`
+	leaked := selectOrder
+	fill(&leaked)
+	db.Get(ctx, nil, leaked) // want `SQL must be a constant string: leaked is not`
+	return selectOrder
+}
+
+func fill(s *string) {}
+
+type sorting struct{ list, bad, set, Out string }
+
+var sortings = map[string]sorting{
+	"newest": {list: selectOrder + ` ORDER BY id`, bad: `SELECT 1`, Out: `SELECT 1`},
+	"oldest": {list: selectOrder + ` ORDER BY total`, bad: `SELECT 1 FROM catalog.stock`},
+}
+
+func (s *sorting) change(by string) { s.set = selectOrder + by }

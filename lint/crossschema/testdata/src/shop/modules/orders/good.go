@@ -23,3 +23,17 @@ func insertLines(ctx context.Context, tx *pg.Tx, ids []string) error {
 		SELECT u FROM unnest($1::text[]) AS u`, ids)
 	return err
 }
+
+func chosen(ctx context.Context, q pg.Queryer, by string, all bool) {
+	q.Select(ctx, nil, sortings[by].list)
+	s := sortings[by]
+	q.Select(ctx, nil, s.list)
+	var query string
+	switch {
+	case all:
+		query = selectOrder
+	default:
+		query = `SELECT 1 FROM orders.orders`
+	}
+	q.Select(ctx, nil, query)
+}

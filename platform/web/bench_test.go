@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -55,4 +56,37 @@ func BenchmarkFace(b *testing.B) {
 	b.Run("echo page", func(b *testing.B) { bench(b, e, "GET", "/v1/page", "") })
 	b.Run("page", func(b *testing.B) { bench(b, h, "GET", "/v1/page?limit=20", "") })
 	b.Run("post", func(b *testing.B) { bench(b, h, "POST", "/v1/baskets/b1/lines", `{"sku":"a","quantity":2}`) })
+}
+
+// BenchmarkLoopback is the same over a socket, with a client that costs next to nothing.
+func BenchmarkLoopback(b *testing.B) {
+	e := echo.New()
+	e.GET("/v1/hello", func(c echo.Context) error { return c.JSON(http.StatusOK, map[string]string{"hello": "world"}) })
+	for name, h := range map[string]http.Handler{"echo": e, "banyan": setup(b)} {
+		b.Run(name, func(b *testing.B) {
+			s := httptest.NewServer(h)
+			defer s.Close()
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				c, err := net.Dial("tcp", s.Listener.Addr().String())
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				defer c.Close()
+				in := make([]byte, 4096)
+				for pb.Next() {
+					if _, err := c.Write([]byte("GET /v1/hello HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n")); err != nil {
+						b.Error(err)
+						return
+					}
+					if n, err := c.Read(in); err != nil || n < 100 {
+						b.Error(n, err)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
+		})
+	}
 }

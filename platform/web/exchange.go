@@ -53,6 +53,7 @@ type exchange struct {
 
 	result    answer
 	err       error
+	finished  bool
 	abandoned bool
 }
 
@@ -185,7 +186,25 @@ func (x *exchange) serve(rt *route) {
 		}
 	}
 	rt.serve(x)
-	x.finish()
+	if !x.finished { // refused before the handler
+		x.finish()
+	}
+}
+
+// handle runs the handler behind the request's key, if there is one.
+func (x *exchange) handle(ctx context.Context, h func() (answer, error)) {
+	if x.keyed && x.route.Idempotency != KeyHandled {
+		if done := x.claim(ctx); done {
+			return
+		}
+		defer x.release(ctx)
+	}
+	result, err := h()
+	if err != nil {
+		x.refuse(err)
+		return
+	}
+	x.result = result
 }
 
 func (x *exchange) authenticate() error {
@@ -307,6 +326,7 @@ func (x *exchange) checkType(h http.Header) error {
 
 // finish writes what came out of the handler.
 func (x *exchange) finish() {
+	x.finished = true
 	switch {
 	case x.c.Response().Committed: // a handler that streams
 	case x.err != nil:

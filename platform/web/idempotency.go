@@ -147,9 +147,6 @@ func hash(s string) string {
 
 // claim takes the key for this request. It says whether the answer is decided without the handler: a replay, or a refusal.
 func (x *exchange) claim(ctx context.Context) (done bool) {
-	if !x.keyed {
-		return false
-	}
 	ttl := x.route.KeyTTL
 	if ttl == 0 {
 		ttl = defaultKeyTTL

@@ -126,22 +126,16 @@ func register[In, Out any](r *Router, method, path string, p Permission, d Route
 	op.Metadata = map[string]any{"route": rt}
 	huma.Register(r.app.api, op, func(ctx context.Context, in *In) (*Out, error) {
 		x := exchangeOf(ctx)
-		if x.route.Idempotency == Keyed || x.route.Idempotency == KeyRequired {
-			if done := x.claim(ctx); done {
-				return nil, nil
+		x.handle(ctx, func() (answer, error) {
+			out, err := h(ctx, in)
+			if err != nil || out == nil {
+				return answer{status: http.StatusNoContent}, err
 			}
-			defer x.release(ctx)
-		}
-		out, err := h(ctx, in)
-		switch {
-		case err != nil:
-			x.refuse(err)
-		case out == nil:
-			x.result = answer{status: http.StatusNoContent}
-		default:
-			x.result = any(out).(answerer).answer()
-		}
-		// The exchange writes the answer itself: huma would negotiate, transform and reflect for what is always JSON.
+			return any(out).(answerer).answer(), nil
+		})
+		// Now, while the raw body that an answer may quote is still in huma's hands. The exchange writes the answer itself:
+		// huma would negotiate, transform and reflect for what is always JSON.
+		x.finish()
 		return nil, nil
 	})
 	r.app.routes = append(r.app.routes, rt)

@@ -11,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
 	"github.com/banyan-shop/banyan/platform/web"
 )
 
@@ -120,5 +124,21 @@ func TestObserveSeesPatternsOnly(t *testing.T) {
 	want := "GET /v1/baskets/{id} 200|GET unmatched 404|other unmatched 405|GET /v1/fail/{how} 500"
 	if got := strings.Join(seen, "|"); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+func TestARequestIsASpanOfItsCallersTrace(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	provider := trace.NewTracerProvider(trace.WithSyncer(spans))
+	h := setup(t, func(s *shop) { s.config.Tracer = provider.Tracer("test") })
+	send(t, h, "GET", "/v1/baskets/b1", "", "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	send(t, h, "GET", "/v1/fail/panic", "")
+	got := spans.GetSpans()
+	if len(got) != 2 || got[0].Name != "GET /v1/baskets/{id}" || got[1].Name != "GET /v1/fail/{how}" || got[1].Status.Code != codes.Error {
+		t.Fatalf("%+v", got)
+	}
+	if id := got[0].SpanContext.TraceID().String(); id != "0af7651916cd43dd8448eb211c80319c" {
+		t.Errorf("a trace of its own: %s", id)
 	}
 }

@@ -116,7 +116,7 @@ func declare(r *web.Router) {
 		return nil, failures[in.How]()
 	})
 	web.Post(r, "/v1/upload", web.Public, web.Route{ID: "upload", MaxBody: 10}, func(_ context.Context, in *struct{ RawBody []byte }) (*web.Raw, error) {
-		return &web.Raw{ContentType: "text/plain", Body: append([]byte(nil), in.RawBody...)}, nil
+		return &web.Raw{ContentType: "text/plain", Body: in.RawBody}, nil
 	})
 	web.Post(r, "/v1/checkouts", web.Public, web.Route{ID: "checkout", Idempotency: web.KeyHandled}, func(ctx context.Context, in *struct{ Body line }) (*web.Reply[web.Key], error) {
 		k, _ := web.KeyFrom(ctx)

@@ -66,7 +66,6 @@ func problems() [][3]string {
 		{"checkout_expired", "The checkout was not paid in time", "Goods and promo code were given back and the cart is open again. Start a new checkout."},
 		{"checkout_failed", "The checkout could not be done", "Something it needs did not answer for too long. Nothing was charged. Start a new checkout."},
 		{"out_of_stock", "The goods were sold meanwhile", "The payment came through after the goods' reservation had lapsed and others had bought them. The payment is given back."},
-		{"cart_completed", "The cart was bought already", "A cart is bought once. Start a new one."},
 		{"card_number_refused", "A card number was sent", "The shop takes tokens of payment providers and never card numbers. Nothing of the request was stored."},
 		{"illegal_transition", "The order's state does not allow that", "details.state is the order's state and details.allowed where it may go from there."},
 		{"not_in_order", "The order does not hold that", "More pieces of a SKU were named than the order has left to cancel."},
@@ -280,14 +279,15 @@ func plausibleEmail(s string) bool {
 	return ok && local != "" && strings.Contains(domain, ".") && !strings.ContainsAny(domain, "@") && !strings.ContainsAny(s, " \t\r\n<>(),;:\"\\")
 }
 
-type checkoutRef struct {
+// CheckoutRef names a checkout and, for guests, shows that it is theirs.
+type CheckoutRef struct {
 	ID         ids.ID `path:"id" maxLength:"64"`
 	CartToken  string `header:"X-Cart-Token" maxLength:"200"`
 	OrderToken string `header:"X-Order-Token" maxLength:"300"`
 }
 
 // own is the checkout a caller may see: a user's, a guest's by the cart's token, or by the order's.
-func (m *Module) own(ctx context.Context, r *checkoutRef) (*checkout, error) {
+func (m *Module) own(ctx context.Context, r *CheckoutRef) (*checkout, error) {
 	user := auth.From(ctx).User
 	shown, _ := ordersapi.OpenOrderToken(m.Secret, r.OrderToken, m.Now())
 	c, err := ownCheckout(ctx, m.DB, r.ID, user, guestOf("", r.CartToken), shown)
@@ -298,7 +298,7 @@ func (m *Module) own(ctx context.Context, r *checkoutRef) (*checkout, error) {
 }
 
 type getCheckoutInput struct {
-	checkoutRef
+	CheckoutRef
 	Wait string `query:"wait" maxLength:"8" doc:"Such as 10s: wait that long for a change, at most 20s"`
 }
 
@@ -311,7 +311,7 @@ func (m *Module) getCheckout(ctx context.Context, in *getCheckoutInput) (*web.Re
 		}
 		wait = min(d, longestWait)
 	}
-	c, err := m.own(ctx, &in.checkoutRef)
+	c, err := m.own(ctx, &in.CheckoutRef)
 	if err != nil {
 		return nil, err
 	}
@@ -357,7 +357,7 @@ func (m *Module) settled(ctx context.Context, c *checkout, until time.Time, done
 }
 
 // postConfirm is one of the ways to ask for a look at the payment. If another is looking, it waits for what comes of that.
-func (m *Module) postConfirm(ctx context.Context, in *checkoutRef) (*web.Reply[CheckoutView], error) {
+func (m *Module) postConfirm(ctx context.Context, in *CheckoutRef) (*web.Reply[CheckoutView], error) {
 	c, err := m.own(ctx, in)
 	if err != nil {
 		return nil, err
@@ -417,12 +417,13 @@ func (m *Module) page(list string, rows []order, limit int64) *web.Reply[web.Pag
 	return &web.Reply[web.Page[ordersapi.Order]]{Body: p}
 }
 
-type orderRef struct {
+// OrderRef names an order and, for guests, shows that it is theirs.
+type OrderRef struct {
 	ID         ordersapi.ID `path:"id" maxLength:"64"`
 	OrderToken string       `header:"X-Order-Token" maxLength:"300"`
 }
 
-func (m *Module) getOrder(ctx context.Context, in *orderRef) (*web.Reply[ordersapi.Order], error) {
+func (m *Module) getOrder(ctx context.Context, in *OrderRef) (*web.Reply[ordersapi.Order], error) {
 	o, err := m.Order(ctx, ordersapi.OrderRequest{ID: in.ID, User: auth.From(ctx).User, Token: in.OrderToken})
 	if err != nil {
 		return nil, err
@@ -430,11 +431,12 @@ func (m *Module) getOrder(ctx context.Context, in *orderRef) (*web.Reply[ordersa
 	return &web.Reply[ordersapi.Order]{ETag: web.ETag(o.Version), Body: o}, nil
 }
 
-type anyOrderRef struct {
+// AnyOrderRef names an order for staff.
+type AnyOrderRef struct {
 	ID ordersapi.ID `path:"id" maxLength:"64"`
 }
 
-func (m *Module) getAnyOrder(ctx context.Context, in *anyOrderRef) (*web.Reply[ordersapi.Order], error) {
+func (m *Module) getAnyOrder(ctx context.Context, in *AnyOrderRef) (*web.Reply[ordersapi.Order], error) {
 	o, err := findOrder(ctx, m.DB, in.ID)
 	if pg.NoRows(err) {
 		return nil, errs.NotFoundf("no such order")
@@ -545,7 +547,7 @@ type CancellationView struct {
 }
 
 type cancelInput struct {
-	orderRef
+	OrderRef
 	Body *CancellationBody `required:"false"`
 }
 
@@ -563,7 +565,7 @@ func (m *Module) postCancellation(ctx context.Context, in *cancelInput) (*web.Re
 }
 
 type cancelAnyInput struct {
-	anyOrderRef
+	AnyOrderRef
 	Body *CancellationBody `required:"false"`
 }
 

@@ -19,18 +19,18 @@ type Cart interface {
 	// Freeze locks a cart for a checkout and prices it for good: lines, discount, shipping and tax at this moment. A cart the
 	// same checkout has locked is priced again. Repeat it with the same Key. Codes: not_found, cart_changed (conflict; details
 	// are the new View) when the total is not the expected one or a line can't be had, cart_locked (conflict) by another
-	// checkout, cart_empty (invalid), unknown_shipping_option (invalid), no_shipping_zone (invalid).
+	// checkout, cart_completed (conflict), cart_empty (invalid), unknown_shipping_option (invalid), no_shipping_zone (invalid).
 	Freeze(ctx context.Context, r FreezeRequest) (Frozen, error)
 
 	// Redeem counts one use of the frozen cart's promo code; nothing happens for a cart without one. Repeat it with the same
-	// Key. Codes: promo_exhausted (conflict).
+	// Key. Codes: promo_exhausted (conflict), cart_not_held (conflict) when the checkout does not hold the cart.
 	Redeem(ctx context.Context, r RedeemRequest) (Redeemed, error)
 
 	// Unlock gives a cart back to its owner and undoes Redeem of that checkout. May be repeated; nothing happens if the
 	// checkout does not hold the cart.
 	Unlock(ctx context.Context, r UnlockRequest) (Unlocked, error)
 
-	// Complete ends a cart whose order is placed. May be repeated.
+	// Complete ends a cart whose order is placed. May be repeated. Codes: not_found, cart_completed (conflict) with another order.
 	Complete(ctx context.Context, r CompleteRequest) (Completed, error)
 }
 

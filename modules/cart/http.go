@@ -53,14 +53,14 @@ func (m *Module) Routes(r *web.Router) {
 	web.Post(r, "/v1/carts/{id}/shipping-quotes", web.Public, route("quoteCartShipping", "Ways to deliver, and what the order costs with each"), m.quoteShipping)
 }
 
-// target is the cart a request is about.
-type target struct {
+// Target is the cart a request is about. It is exported because huma reads embedded fields of exported types alone.
+type Target struct {
 	ID      string `path:"id" maxLength:"40" doc:"The cart's id"`
 	Token   string `header:"X-Cart-Token" maxLength:"100" doc:"The token of a guest's cart"`
 	IfMatch string `header:"If-Match" maxLength:"40" doc:"The version the client has seen"`
 }
 
-func (t target) cart() cartapi.ID { return cartapi.ID(t.ID) }
+func (t Target) cart() cartapi.ID { return cartapi.ID(t.ID) }
 
 type cartReply = web.Reply[cartapi.View]
 
@@ -110,7 +110,7 @@ func newToken() string {
 	return base64.RawURLEncoding.EncodeToString(bits[:])
 }
 
-type getInput struct{ target }
+type getInput struct{ Target }
 
 func (m *Module) getCart(ctx context.Context, in *getInput) (*cartReply, error) {
 	b, err := m.current(ctx, in.cart(), callerOf(ctx, in.Token))
@@ -125,7 +125,7 @@ func (m *Module) getCart(ctx context.Context, in *getInput) (*cartReply, error) 
 }
 
 type addItemInput struct {
-	target
+	Target
 	Body struct {
 		SKU      string `json:"sku" minLength:"1" maxLength:"100"`
 		Quantity int64  `json:"quantity" minimum:"1" maximum:"999"`
@@ -245,7 +245,7 @@ func tooFew(sku string, requested, available int64) error {
 }
 
 type changeItemInput struct {
-	target
+	Target
 	Line string `path:"line" maxLength:"40"`
 	Body struct {
 		Quantity int64 `json:"quantity" minimum:"0" maximum:"999"`
@@ -253,20 +253,20 @@ type changeItemInput struct {
 }
 
 func (m *Module) changeItem(ctx context.Context, in *changeItemInput) (*cartReply, error) {
-	return m.setLine(ctx, in.target, ids.ID(in.Line), in.Body.Quantity)
+	return m.setLine(ctx, in.Target, ids.ID(in.Line), in.Body.Quantity)
 }
 
 type removeItemInput struct {
-	target
+	Target
 	Line string `path:"line" maxLength:"40"`
 }
 
 func (m *Module) removeItem(ctx context.Context, in *removeItemInput) (*cartReply, error) {
-	return m.setLine(ctx, in.target, ids.ID(in.Line), 0)
+	return m.setLine(ctx, in.Target, ids.ID(in.Line), 0)
 }
 
 // setLine gives a line another quantity. It needs the version the client saw: a quantity is an answer to what was shown.
-func (m *Module) setLine(ctx context.Context, to target, id ids.ID, quantity int64) (*cartReply, error) {
+func (m *Module) setLine(ctx context.Context, to Target, id ids.ID, quantity int64) (*cartReply, error) {
 	expected, err := web.IfMatch(to.IfMatch, true)
 	if err != nil {
 		return nil, err
@@ -332,14 +332,14 @@ func (m *Module) write(ctx context.Context, b, next *basket, o owner, expected i
 }
 
 type promoInput struct {
-	target
+	Target
 	Body struct {
 		Code string `json:"code" minLength:"1" maxLength:"50"`
 	}
 }
 
 func (m *Module) addPromo(ctx context.Context, in *promoInput) (*cartReply, error) {
-	return m.setCode(ctx, in.target, func(b *basket) (promo, error) {
+	return m.setCode(ctx, in.Target, func(b *basket) (promo, error) {
 		p, err := loadPromo(ctx, m.DB, strings.ToUpper(strings.TrimSpace(in.Body.Code)))
 		if pg.NoRows(err) {
 			return p, errs.Invalidf("unknown_promo_code", "there is no such promo code").WithField("/code", "unknown")
@@ -352,12 +352,12 @@ func (m *Module) addPromo(ctx context.Context, in *promoInput) (*cartReply, erro
 }
 
 type removePromoInput struct {
-	target
+	Target
 	Code string `path:"code" maxLength:"50"`
 }
 
 func (m *Module) removePromo(ctx context.Context, in *removePromoInput) (*cartReply, error) {
-	return m.setCode(ctx, in.target, func(b *basket) (promo, error) {
+	return m.setCode(ctx, in.Target, func(b *basket) (promo, error) {
 		if b.Promo.Code == "" || b.Promo.Code != strings.ToUpper(in.Code) {
 			return promo{}, errs.NotFoundf("the cart has no such promo code")
 		}
@@ -366,7 +366,7 @@ func (m *Module) removePromo(ctx context.Context, in *removePromoInput) (*cartRe
 }
 
 // setCode gives the cart the promo code that choose returns for it.
-func (m *Module) setCode(ctx context.Context, to target, choose func(*basket) (promo, error)) (*cartReply, error) {
+func (m *Module) setCode(ctx context.Context, to Target, choose func(*basket) (promo, error)) (*cartReply, error) {
 	expected, err := web.IfMatch(to.IfMatch, false)
 	if err != nil {
 		return nil, err
@@ -390,7 +390,7 @@ func (m *Module) setCode(ctx context.Context, to target, choose func(*basket) (p
 }
 
 type quoteInput struct {
-	target
+	Target
 	Body struct {
 		Address quoteAddress `json:"address"`
 	}

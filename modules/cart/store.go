@@ -41,7 +41,7 @@ func loadCart(ctx context.Context, q pg.Queryer, id cartapi.ID, o owner, now tim
 		LEFT JOIN cart.redemptions r ON r.checkout = c.locked_by
 		LEFT JOIN cart.lines l ON l.cart_id = c.id
 		WHERE c.id = $1 AND (c.user_id = $2 OR c.token_hash = $3) AND (c.expires_at > $4 OR c.state = 'locked')
-		ORDER BY l.added_at, l.sku`, id, o.user, o.tokenHash, now)
+		ORDER BY l.added_at, l.id`, id, o.user, o.tokenHash, now)
 	if err != nil {
 		return nil, fmt.Errorf("load cart %s: %w", id, err)
 	}
@@ -85,7 +85,7 @@ func addToLine(ctx context.Context, tx *pg.Tx, b *basket, o owner, expected int6
 			SET version = version + 1,
 			    -- moved once a day, so that most updates touch no index
 			    expires_at = CASE WHEN expires_at < $6::timestamptz - interval '1 day' THEN $6 ELSE expires_at END
-			WHERE id = $1 AND (user_id = $2 OR token_hash = $3) AND state = 'active' AND expires_at > $4 AND $5 IN (0, version)
+			WHERE id = $1 AND (user_id = $2 OR token_hash = $3) AND state = 'active' AND expires_at > $4 AND ($5::bigint = 0 OR version = $5)
 			RETURNING id, version
 		)
 		INSERT INTO cart.lines AS l (cart_id, sku, id, product_id, name, image, tax_class, weight_grams, unit_price, quantity,

@@ -50,8 +50,11 @@ func notFound() error { return errs.NotFoundf("There is nothing at this address.
 // retryAfter is the seconds to wait by code, where waiting helps.
 var retryAfter = map[string]string{
 	string(errs.RateLimited): "1", string(errs.Unavailable): "1", string(errs.NoAnswer): "2",
-	"request_in_progress": "1", "checkout_in_progress": "2",
+	"request_in_progress": "1", "checkout_in_progress": "2", "circuit_open": "5", "not_served": "5",
 }
+
+// upstream are the codes of calls between modules that failed on their way.
+var upstream = map[string]bool{string(errs.Unavailable): true, string(errs.NoAnswer): true, "circuit_open": true, "not_served": true}
 
 // fail writes err as a problem and logs it if it is our fault.
 func (x *exchange) fail(err error) {
@@ -73,7 +76,11 @@ func (x *exchange) fail(err error) {
 	if status >= http.StatusInternalServerError && err != errPanicked {
 		x.server.log.ErrorContext(x.Context(), "request failed", "request", x.id, "route", x.routeName(), "code", e.Code, "err", err)
 	}
-	p := problem{Type: "/problems/" + e.Code, Title: x.server.title(e.Code, status), Status: status, Detail: e.Message,
+	detail := e.Message
+	if upstream[e.Code] {
+		detail = "" // the words name modules and hosts; the title says what a client can know
+	}
+	p := problem{Type: "/problems/" + e.Code, Title: x.server.title(e.Code, status), Status: status, Detail: detail,
 		Instance: "urn:banyan:request:" + x.id, Code: e.Code, Errors: e.Fields, Details: e.Details, RequestID: x.id}
 	h := x.c.Response().Header()
 	if s, ok := retryAfter[e.Code]; ok && h.Get("Retry-After") == "" {

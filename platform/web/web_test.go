@@ -131,7 +131,9 @@ func nothing(context.Context, *struct{}) (*web.Reply[struct{}], error) {
 var failures = map[string]func() error{
 	"plain":   func() error { return errors.New(`pq: duplicate key (SELECT 1) dial tcp 10.0.0.1 x.go:12 goroutine 1`) },
 	"wrapped": func() error { return fmt.Errorf("x.go:12: %w", errs.NotFoundf("no such order")) },
-	"caused":  func() error { return errs.Unavailablef("catalog at 10.0.0.1 is down").Because(errors.New("dial tcp 10.0.0.1: pq: boom")) },
+	"caused": func() error {
+		return errs.Unavailablef("catalog at 10.0.0.1 is down").Because(errors.New("dial tcp 10.0.0.1: pq: boom"))
+	},
 	"details": func() error {
 		return errs.Conflictf("cart_changed", "prices moved").WithDetails(map[string]int{"total": 5})
 	},

@@ -16,7 +16,8 @@ import (
 	"github.com/banyan-shop/banyan/platform/web"
 )
 
-// start brings an opened host into service: modules, demo data, events, then the public face.
+// start brings an opened host into service: modules, demo data, events, background work, then the public
+// face.
 func (h *Host) start(ctx context.Context) error {
 	if err := h.wiring.Start(ctx); err != nil {
 		return err
@@ -37,9 +38,6 @@ func (h *Host) start(ctx context.Context) error {
 	if err := h.startEvents(ctx); err != nil {
 		return err
 	}
-	if err := h.startWeb(); err != nil {
-		return err
-	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h.stopRunning = stop
 	for _, i := range h.instances {
@@ -48,7 +46,7 @@ func (h *Host) start(ctx context.Context) error {
 		}
 	}
 	h.state.Store("")
-	return nil
+	return h.startWeb()
 }
 
 // run keeps a module's background work going until ctx ends. A panic there must not end the shop, nor the work for good.

@@ -331,7 +331,9 @@ func (c *conn) Ping(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	return c.pq.Ping(context.Background())
+	err := c.pq.Ping(context.Background())
+	c.used = c.used || err == nil
+	return err
 }
 
 func (c *conn) CheckNamedValue(v *driver.NamedValue) error { return c.pq.CheckNamedValue(v) }

@@ -55,6 +55,16 @@ func transient(err error) bool {
 	return stale(err)
 }
 
+// broken says that the connection failed, rather than the statement or the patience of who waits for it.
+func broken(err error) bool {
+	var e *pq.Error
+	var n *net.OpError
+	if errors.As(err, &e) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	return errors.Is(err, driver.ErrBadConn) || errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 // mapped gives a failure of the database, not of the statement, the kind a caller can act on: nothing has happened, it may
 // try again. It is not for a commit. Other errors stay as they are, of kind Internal.
 func mapped(err error) error {

@@ -46,7 +46,7 @@ func (db *DB) read(ctx context.Context, f func(context.Context, *sqlx.Conn) erro
 		if err == nil || errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if !again || !errors.Is(err, driver.ErrBadConn) || ctx.Err() != nil {
+		if !again || !broken(err) || ctx.Err() != nil {
 			return mapped(err)
 		}
 	}
@@ -75,6 +75,7 @@ type Tx struct {
 	xid, pid    string
 	failed      error // the first error of a statement: the server refuses whatever comes after
 	done        bool
+	streams     []*sqlx.Rows // of Query: database/sql does not give a connection back while one is open
 	afterCommit []func()
 }
 
@@ -170,8 +171,16 @@ func (tx *Tx) run(fn func(tx *Tx) error) error {
 	return nil
 }
 
-func (tx *Tx) rollback() {
+// end closes what fn left open.
+func (tx *Tx) end() {
 	tx.done = true
+	for _, r := range tx.streams {
+		_ = r.Close() // what it may say, the end of the transaction says too
+	}
+}
+
+func (tx *Tx) rollback() {
+	tx.end()
 	_ = tx.c.Raw(func(driverConn any) error {
 		dc := driverConn.(*conn)
 		if err := dc.Rollback(); err != nil {
@@ -183,7 +192,7 @@ func (tx *Tx) rollback() {
 }
 
 func (tx *Tx) commit() error {
-	tx.done = true
+	tx.end()
 	err := tx.c.Raw(func(driverConn any) error {
 		dc := driverConn.(*conn)
 		err := dc.Commit()
@@ -291,6 +300,9 @@ func (tx *Tx) Select(ctx context.Context, dest any, query string, args ...any) e
 func (tx *Tx) Query(ctx context.Context, query string, args ...any) (rows *sqlx.Rows, err error) {
 	err = tx.statement(ctx, query, func() error {
 		rows, err = tx.c.QueryxContext(tx.ctx, query, args...)
+		if err == nil {
+			tx.streams = append(tx.streams, rows)
+		}
 		return err
 	})
 	return rows, err

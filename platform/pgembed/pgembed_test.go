@@ -4,8 +4,11 @@ package pgembed_test
 
 import (
 	"context"
+	"fmt"
 	"os"
+	osexec "os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -138,4 +141,118 @@ func TestACluster(t *testing.T) {
 			t.Fatal("adopted the test itself")
 		}
 	})
+}
+
+func TestAHalfMadeClusterIsMadeAfresh(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	data := filepath.Join(dir, "pg", "data")
+	if err := os.MkdirAll(filepath.Join(data, "base"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// What an initdb that was killed leaves: a version, no marker.
+	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("15\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, pgembed.Options{Dir: dir})
+	if n := count(t, s, `SELECT 1`); n != 1 {
+		t.Fatal("it does not answer")
+	}
+}
+
+func TestALoopbackPortWantsAPassword(t *testing.T) {
+	t.Parallel()
+	s := start(t, pgembed.Options{Dir: dataDir(t), TCP: true})
+	if n := count(t, s, `SELECT 1`); n != 1 {
+		t.Fatal("it does not answer")
+	}
+	if db, err := pg.OpenAdmin(t.Context(), s.URL("postgres")+" password=wrong"); err == nil {
+		db.Close()
+		t.Fatal("it let a stranger in")
+	}
+}
+
+func TestALongPathGetsAShortSocket(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(dataDir(t), strings.Repeat("long-", 20))
+	s := start(t, pgembed.Options{Dir: dir})
+	if n := count(t, s, `SELECT 1`); n != 1 {
+		t.Fatal("it does not answer")
+	}
+}
+
+func TestOneInstanceADirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	release, err := pgembed.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pgembed.Lock(dir); err == nil || !strings.Contains(err.Error(), "pid "+strconv.Itoa(os.Getpid())) {
+		t.Fatalf("the second got %v", err)
+	}
+	release()
+	release, err = pgembed.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
+// asShop turns the test binary into a shop that starts a server and waits to be killed.
+const asShop = "BANYAN_PGEMBED_TEST_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(asShop); dir != "" {
+		s, err := pgembed.Start(context.Background(), pgembed.Options{Dir: dir})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(s.PID())
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func TestTheServerEndsWithAKilledShop(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		return // elsewhere the next shop adopts it, see TestACluster
+	}
+	dir := dataDir(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := osexec.Command(exe)
+	cmd.Env = append(os.Environ(), asShop+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil {
+		t.Fatalf("the shop did not start a server: %v", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	deadline := time.After(20 * time.Second)
+	for {
+		if _, running, err := pgembed.Running(t.Context(), dir); err == nil && !running {
+			if _, err := os.Stat(filepath.Join(dir, "pg", "data", "postmaster.pid")); os.IsNotExist(err) {
+				return // shut down in good order
+			}
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("postgres (pid %d) still runs", pid)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }

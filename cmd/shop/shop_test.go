@@ -82,7 +82,7 @@ func boot(t *testing.T, placement string, now func() time.Time) *host.Host {
 	t.Helper()
 	settings, err := config.Load(config.Options{Flags: map[string]string{
 		"listen": "127.0.0.1:0", "ops_listen": "", "placement": placement, "database_url": shoptest.URL(t), "data_dir": t.TempDir(),
-		"pool.max": "3", "events.poll": "50ms",
+		"pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s",
 	}})
 	if err != nil {
 		t.Fatal(err)

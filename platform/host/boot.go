@@ -272,7 +272,11 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 		}
 		return errors.Join(all...)
 	})
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	h.metrics.MustRegister(pools(h.dbs))
+	return nil
 }
 
 // password makes the passwords of the modules' roles from the secret, so that they need no place of their own. A server that is

@@ -27,9 +27,8 @@ type server struct {
 	url  func(database string) string
 	user func() // gives up the lock; kept, for an unreachable file would be closed
 
-	templateMu     sync.Mutex
-	templateName   string
-	templateBroken map[string]string
+	templatesMu sync.Mutex
+	templates   map[string]template // by the bare module they hold beside all others
 }
 
 var ownServerOnce = sync.OnceValues(findServer)
@@ -83,7 +82,7 @@ func findServer() (*server, error) {
 	for try := 0; ; try++ {
 		s, running, err := pgembed.Running(ctx, dir)
 		if running {
-			return &server{dir: dir, pid: s.PID(), url: s.URL, user: user}, nil
+			return &server{dir: dir, pid: s.PID(), url: s.URL, user: user, templates: map[string]template{}}, nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("it did not start in time: %w", err)
@@ -161,7 +160,7 @@ func sweep(ctx context.Context, s *pgembed.Server) error {
 				SELECT datname, datname LIKE 'template\_%\_making' AS making,
 					row_number() OVER (PARTITION BY datname LIKE 'template\_%' ORDER BY oid DESC) AS age
 				FROM pg_catalog.pg_database WHERE datname LIKE 'template\_%' OR datname LIKE 'test\_%') AS d
-			WHERE (datname LIKE 'test\_%' AND datname NOT LIKE $1) OR (datname LIKE 'template\_%' AND (age > 4 AND NOT making))`,
+			WHERE (datname LIKE 'test\_%' AND datname NOT LIKE $1) OR (datname LIKE 'template\_%' AND (age > 24 AND NOT making))`,
 			fmt.Sprintf(`test\_%d\_%%`, s.PID()))
 		if err != nil {
 			return err

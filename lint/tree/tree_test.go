@@ -36,7 +36,7 @@ func TestClassify(t *testing.T) {
 func TestTrim(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"s/modules/orders":                              "s/modules/orders",
+		"s/modules/orders": "s/modules/orders",
 		"s/modules/orders_test [s/modules/orders.test]": "s/modules/orders",
 		"s/modules/orders [s/modules/orders.test]":      "s/modules/orders",
 		"s/modules/orders.test":                         "s/modules/orders",

@@ -8,7 +8,9 @@ import (
 	"github.com/banyan-shop/banyan/lint/waiver"
 )
 
-func TestWaivers(t *testing.T) { linttest.Run(t, waiver.NewAnalyzer("boundary"), "shop/modules/orders") }
+func TestWaivers(t *testing.T) {
+	linttest.Run(t, waiver.NewAnalyzer("boundary"), "shop/modules/orders")
+}
 
 func TestAWaiverHoldsToTheEndOfItsDay(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -63,6 +64,14 @@ func broken(err error) bool {
 		return false
 	}
 	return errors.Is(err, driver.ErrBadConn) || errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// mappedRead is mapped for what runs outside a transaction. There a read-only refusal is no fail-over but a mistake of ours.
+func mappedRead(err error) error {
+	if State(err) == "25006" {
+		return fmt.Errorf("only InTx may write: %w", err)
+	}
+	return mapped(err)
 }
 
 // mapped gives a failure of the database, not of the statement, the kind a caller can act on: nothing has happened, it may

@@ -17,7 +17,7 @@ func TestAWriteOutsideATransactionIsRefused(t *testing.T) {
 	db := shoptest.DB(t, "demo")
 	var id string
 	err := db.Get(t.Context(), &id, `INSERT INTO demo.items (id, n) VALUES ('x', 1) RETURNING id`)
-	if pg.State(err) != "25006" {
+	if pg.State(err) != "25006" || errs.KindOf(err) != errs.Internal {
 		t.Fatalf("got %v, want a read-only refusal", err)
 	}
 	if there(t, db, "x") {

@@ -149,7 +149,7 @@ func (db *DB) Select(ctx context.Context, dest any, query string, args ...any) e
 func (db *DB) Query(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
 	end := db.trace(ctx, query)
 	rows, err := db.x.QueryxContext(ctx, query, args...)
-	err = mapped(err)
+	err = mappedRead(err)
 	end(err)
 	return rows, err
 }

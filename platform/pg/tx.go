@@ -47,7 +47,7 @@ func (db *DB) read(ctx context.Context, f func(context.Context, *sqlx.Conn) erro
 			return err
 		}
 		if !again || !broken(err) || ctx.Err() != nil {
-			return mapped(err)
+			return mappedRead(err)
 		}
 	}
 }

@@ -20,6 +20,9 @@ import (
 // Routes declares the cart's public face. All are public: who the cart belongs to is in the SQL, for guests by X-Cart-Token.
 func (m *Module) Routes(r *web.Router) {
 	for _, p := range [...][3]string{
+		{"cart_changed", "The cart is not as the shopper saw it", "A price, a promo code, the way to deliver or what is available has changed; details is the cart as it is now. Show it, and check out again with its total."},
+		{"cart_not_held", "The checkout does not hold the cart", "The checkout has ended and given the cart back. Start a new one."},
+		{"unknown_shipping_option", "There is no such way to deliver", "Ask for the cart's shipping quotes and send the id of one of them; ids depend on the address."},
 		{"cart_completed", "The cart has been bought", "The cart became an order and stays as it is. Make a new one."},
 		{"cart_empty", "The cart is empty", "Put something into the cart first."},
 		{"cart_full", "The cart is full", "A cart holds at most 100 different articles."},

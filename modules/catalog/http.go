@@ -22,6 +22,19 @@ func (m *Module) Routes(r *web.Router) {
 	r.Problem("sku_taken", "SKU taken", "Another product has this SKU.")
 	r.Problem("unknown_category", "Unknown category", "There is no category of that slug.")
 	r.Problem("no_price", "No price", "The change would leave a variant without a price.")
+	for _, p := range [...][3]string{
+		{"out_of_range", "A value is out of its range", "errors names the value. An adjustment of stock is not zero, and a price is not negative."},
+		{"image_too_large", "The picture is too large", "A picture has at most 5 MiB and 40 megapixels."},
+		{"unsupported_image", "The picture can't be used", "Pictures are PNG, JPEG, GIF or WebP; what a file is named does not count."},
+		{"too_many_rows", "Too many rows at once", "Send the catalogue in smaller batches."},
+		{"too_many_lines", "Too many lines at once", "Stock can be promised for at most 200 different SKUs at a time."},
+		{"no_lines", "Nothing was asked for", "A promise of stock needs at least one line."},
+		{"invalid_quantity", "The quantity is not valid", "Each line names a SKU and a quantity above zero."},
+		{"already_over", "The time is over already", "A promise of stock must end in the future."},
+		{"already_allocated", "The stock is allocated already", "The order has its goods; asking again with the same key gives the first answer."},
+	} {
+		r.Problem(p[0], p[1], p[2])
+	}
 
 	web.Get(r, "/v1/products", web.Public, web.Route{
 		ID: "listProducts", Tag: "catalog", Summary: "Products, newest first unless sorted otherwise",

@@ -69,6 +69,7 @@ func problems() [][3]string {
 		{"card_number_refused", "A card number was sent", "The shop takes tokens of payment providers and never card numbers. Nothing of the request was stored."},
 		{"illegal_transition", "The order's state does not allow that", "details.state is the order's state and details.allowed where it may go from there."},
 		{"not_in_order", "The order does not hold that", "More pieces of a SKU were named than the order has left to cancel."},
+		{"not_shipped", "The goods have not been shipped", "Only what has left the house can arrive."},
 	}
 }
 

@@ -19,6 +19,7 @@ const write = "shipments:write"
 func (m *Module) Routes(r *web.Router) {
 	for _, p := range [...][3]string{
 		{"no_shipping_zone", "The shop does not deliver there", "No way to deliver is offered to this country or postcode."},
+		{"already_shipped", "It has left the house", "Some of what was named is on its way, cancelled already, or was not ordered."},
 		{"nothing_to_ship", "There is nothing left to put into a parcel", "What was asked for is in a parcel already, cancelled, or was not ordered."},
 		{"shipment_cancelled", "The shipment is cancelled", "All that it held was cancelled before it left."},
 		{"unknown_status", "There is no such status", "A parcel becomes shipped, in_transit, out_for_delivery, delivered or returned."},
@@ -28,7 +29,7 @@ func (m *Module) Routes(r *web.Router) {
 	web.Get(r, "/v1/orders/{id}/shipments", web.Public,
 		web.Route{ID: "listOrderShipments", Summary: "Parcels of an order", Tag: "shipping"}, m.listShipments)
 	web.Post(r, "/v1/admin/orders/{id}/shipments", web.Scope(write),
-		web.Route{ID: "createShipment", Summary: "Put lines of an order into a parcel of their own", Tag: "shipping", Status: 201, Idempotency: web.KeyRequired}, m.createShipment)
+		web.Route{ID: "createShipment", Summary: "Put lines of an order into a parcel of their own", Tag: "shipping", Status: 201, Idempotency: web.KeyRequired, KeyTTL: 7 * 24 * time.Hour}, m.createShipment)
 	web.Post(r, "/v1/admin/shipments/{id}/events", web.Scope(write),
 		web.Route{ID: "addShipmentEvent", Summary: "Tell what happened to a parcel", Tag: "shipping", Status: 201, Idempotency: web.Keyed}, m.addEvent)
 }

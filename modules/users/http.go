@@ -19,22 +19,24 @@ func (m *Module) Routes(r *web.Router) {
 		r.Problem(p[0], p[1], p[2])
 	}
 	web.Post(r, "/v1/auth/register", web.Public, web.Route{
-		ID: "register", Tag: "users", Summary: "Make an account and log in; the e-mail is verified by a link", Status: http.StatusCreated,
+		ID: "register", Tag: "users", Summary: "Make an account and log in; the e-mail is verified by a link", Status: http.StatusCreated, IgnoreToken: true,
 	}, m.postRegister)
-	web.Post(r, "/v1/auth/login", web.Public, web.Route{ID: "login", Tag: "users", Summary: "Log in"}, m.postLogin)
-	web.Post(r, "/v1/auth/refresh", web.Public, web.Route{ID: "refresh", Tag: "users", Summary: "Exchange a refresh token for fresh tokens"}, m.postRefresh)
+	web.Post(r, "/v1/auth/login", web.Public, web.Route{ID: "login", Tag: "users", Summary: "Log in", IgnoreToken: true}, m.postLogin)
+	web.Post(r, "/v1/auth/refresh", web.Public, web.Route{
+		ID: "refresh", Tag: "users", Summary: "Exchange a refresh token for fresh tokens", IgnoreToken: true,
+	}, m.postRefresh)
 	web.Post(r, "/v1/auth/logout", web.SignedIn, web.Route{ID: "logout", Tag: "users", Summary: "End this session", Status: http.StatusNoContent}, m.postLogout)
 	web.Post(r, "/v1/auth/logout-everywhere", web.SignedIn, web.Route{
 		ID: "logoutEverywhere", Tag: "users", Summary: "End all sessions of this account", Status: http.StatusNoContent,
 	}, m.postLogoutEverywhere)
 	web.Post(r, "/v1/auth/verify", web.Public, web.Route{
-		ID: "verifyEmail", Tag: "users", Summary: "Verify an e-mail address with the token of its mail", Status: http.StatusNoContent,
+		ID: "verifyEmail", Tag: "users", Summary: "Verify an e-mail address with the token of its mail", Status: http.StatusNoContent, IgnoreToken: true,
 	}, m.postVerify)
 	web.Post(r, "/v1/auth/password-resets", web.Public, web.Route{
-		ID: "requestPasswordReset", Tag: "users", Summary: "Ask for a mail to set a new password", Status: http.StatusAccepted,
+		ID: "requestPasswordReset", Tag: "users", Summary: "Ask for a mail to set a new password", Status: http.StatusAccepted, IgnoreToken: true,
 	}, m.postPasswordReset)
 	web.Post(r, "/v1/auth/password-resets/confirm", web.Public, web.Route{
-		ID: "confirmPasswordReset", Tag: "users", Summary: "Set a new password with the token of the mail; ends all sessions", Status: http.StatusNoContent,
+		ID: "confirmPasswordReset", Tag: "users", Summary: "Set a new password with the token of the mail; ends all sessions", Status: http.StatusNoContent, IgnoreToken: true,
 	}, m.postPasswordResetConfirm)
 	web.Get(r, "/v1/me", web.SignedIn, web.Route{ID: "me", Tag: "users", Summary: "The account"}, m.getMe)
 	web.Patch(r, "/v1/me", web.SignedIn, web.Route{ID: "changeMe", Tag: "users", Summary: "Change the account's name"}, m.patchMe)
@@ -58,6 +60,7 @@ var problems = [][3]string{
 	{"login_delayed", "Too many wrong passwords", "Wait as long as Retry-After says, or set a new password."},
 	{"invalid_token", "The link is not valid any more", "Links in mails work once and for seven days. Ask for a new mail."},
 	{"address_taken", "The address is taken", "Another account has verified this e-mail address."},
+	{"unknown_role", "There is no such role", "A role is customer, support, merchant or admin."},
 	{"invalid_address", "The address is not complete", "Some countries need a region or a postcode; errors[] says which part is missing."},
 }
 

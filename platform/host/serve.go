@@ -45,8 +45,32 @@ func (h *Host) start(ctx context.Context) error {
 			h.running.Go(func() { h.run(running, i.name, r) })
 		}
 	}
+	for module, db := range h.dbs {
+		h.running.Go(func() { h.purge(running, module, db) })
+	}
 	h.state.Store("")
 	return h.startWeb()
+}
+
+// purgeEvery is how often lapsed idempotency keys go.
+const purgeEvery = 10 * time.Minute
+
+// purge deletes a module's lapsed idempotency keys from time to time, until ctx ends.
+func (h *Host) purge(ctx context.Context, module string, db *pg.DB) {
+	tick := time.NewTicker(purgeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n, err := web.PurgeKeys(ctx, db); err != nil && ctx.Err() == nil {
+			h.log.WarnContext(ctx, "lapsed idempotency keys stay", "module", module, "err", err)
+		} else if n > 0 {
+			h.log.DebugContext(ctx, "lapsed idempotency keys deleted", "module", module, "keys", n)
+		}
+	}
 }
 
 // run keeps a module's background work going until ctx ends. A panic there must not end the shop, nor the work for good.

@@ -124,7 +124,7 @@ func fromHuma(status int, details []error) error {
 		return errs.New(errs.Malformed, "malformed_body", "%s", detail)
 	}
 	if status != http.StatusUnprocessableEntity {
-		return refuse(status, "", http.StatusText(status))
+		return refuse(status, "malformed", http.StatusText(status))
 	}
 	e := errs.Invalidf("validation_failed", "Parts of the request are not valid.")
 	for i, d := range details {

@@ -193,7 +193,10 @@ func (s *teller) request(ctx context.Context, st *step, update bool) error {
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, method, s.url+target, strings.NewReader(body))
+	if !strings.HasPrefix(target, "http") { // a link that an answer gave is whole
+		target = s.url + target
+	}
+	r, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(body))
 	if err != nil {
 		return err
 	}

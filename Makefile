@@ -1,0 +1,88 @@
+# The commands of this repository. `make help` lists them.
+
+SHELL   := bash
+GO      ?= go
+TOOLS   ?= $(shell $(GO) env GOCACHE)/../banyan-tools
+GOLANGCI := $(TOOLS)/golangci-lint-v2.15.0
+OASDIFF  := $(TOOLS)/oasdiff-v1.35.0
+
+.PHONY: help
+help: ## List these commands.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: ## Run the shop: nothing else need be installed or configured.
+	$(GO) run ./cmd/shop
+
+.PHONY: test
+test: ## Run every test, in every placement.
+	$(GO) test ./... -timeout 20m
+
+.PHONY: short
+short: ## Run the quick tests: no crash enumeration, no million cases.
+	$(GO) test ./... -short
+
+.PHONY: race
+race: ## Run the tests of what is concurrent under the race detector.
+	$(GO) test -race -short -timeout 15m ./platform/... ./modules/... ./api/...
+
+.PHONY: lint
+lint: fmt-check boundaries $(GOLANGCI) ## Check format, vet, boundaries and the usual lints.
+	$(GO) vet ./...
+	$(GOLANGCI) run
+
+.PHONY: fmt-check
+fmt-check:
+	@bad=$$(git ls-files '*.go' | grep -v /testdata/ | xargs gofmt -l); if [ -n "$$bad" ]; then echo "not gofmt'ed, run gofmt -w:"; echo "$$bad"; exit 1; fi
+
+.PHONY: boundaries
+boundaries: ## Check the boundaries between modules: the gate of CI, uncached.
+	$(GO) run ./lint/cmd/shoplint ./...
+
+.PHONY: vet-boundaries
+vet-boundaries: ## The same as a fast loop through go vet, whose cache may miss a changed .sql file.
+	$(GO) build -o $(TOOLS)/shoplint ./lint/cmd/shoplint
+	$(GO) vet -vettool=$(TOOLS)/shoplint ./...
+
+.PHONY: generate
+generate: graph ## Make everything that is generated anew.
+	$(GO) tool wire ./modules/...
+	$(GO) run ./cmd/shop openapi > api/openapi.yaml.new && mv api/openapi.yaml.new api/openapi.yaml
+
+.PHONY: graph
+graph: ## Draw who calls and who hears whom into docs/graph.md.
+	$(GO) run ./lint/cmd/shoplint graph > docs/graph.md.new && mv docs/graph.md.new docs/graph.md
+
+.PHONY: verify
+verify: generate $(OASDIFF) ## Prove that generated files are fresh and the public API breaks nobody.
+	@git diff --exit-code --stat -- api docs modules || { echo "generated files were stale: commit what make generate wrote"; exit 1; }
+	$(OASDIFF) breaking --fail-on ERR api/openapi.baseline.yaml api/openapi.yaml
+
+.PHONY: baseline
+baseline: ## Take the present public API as the one that must not break. On purpose only.
+	cp api/openapi.yaml api/openapi.baseline.yaml
+
+.PHONY: bench
+bench: ## Measure the shop beside the raw database and a bare server, and print a table.
+	$(GO) run ./cmd/bench
+
+.PHONY: mutants
+mutants: ## Break the most dangerous guards one by one and see that the tests notice.
+	$(GO) run ./cmd/mutants
+
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## Fuzz everything that reads what strangers write, FUZZTIME each.
+	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$f); do \
+			echo "== $$t in $$(dirname $$f)"; $(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
+
+$(GOLANGCI):
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv $(TOOLS)/bin/golangci-lint $@
+
+$(OASDIFF):
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/oasdiff/oasdiff@v1.35.0
+	mv $(TOOLS)/bin/oasdiff $@

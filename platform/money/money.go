@@ -50,12 +50,10 @@ func Parse(decimal, code string) (Amount, error) {
 			return Amount{}, bad
 		}
 	}
-	minor, err := strconv.ParseInt(all, 10, 64)
-	if err != nil {
+	abs, err := strconv.ParseUint(all, 10, 64)
+	minor, fits := signed(negative, abs)
+	if err != nil || !fits {
 		return Amount{}, bad
-	}
-	if negative {
-		minor = -minor
 	}
 	return Amount{minor, code}, nil
 }
@@ -66,11 +64,10 @@ func (a Amount) String() string { return a.Decimal() + " " + a.Currency }
 // Decimal is the amount in major units: "129.99".
 func (a Amount) Decimal() string {
 	digits, _ := Digits(a.Currency)
-	sign, abs := "", uint64(a.Minor)
+	sign, s := "", strconv.FormatUint(magnitude(a.Minor), 10)
 	if a.Minor < 0 {
-		sign, abs = "-", -uint64(a.Minor)
+		sign = "-"
 	}
-	s := strconv.FormatUint(abs, 10)
 	if digits == 0 {
 		return sign + s
 	}
@@ -107,22 +104,40 @@ func (a Amount) Add(b Amount) (Amount, error) {
 
 // Sub is a − b. Codes: currency_mismatch, amount_too_large.
 func (a Amount) Sub(b Amount) (Amount, error) {
-	if b.Minor == math.MinInt64 {
+	if err := a.same(b); err != nil {
+		return Amount{}, err
+	}
+	difference := a.Minor - b.Minor
+	if (difference < a.Minor) != (b.Minor > 0) {
 		return Amount{}, ErrOverflow
 	}
-	return a.Add(Amount{-b.Minor, b.Currency})
+	return Amount{difference, a.Currency}, nil
 }
 
 // Times is a × n. Codes: amount_too_large.
 func (a Amount) Times(n int64) (Amount, error) {
-	if a.Minor == 0 || n == 0 {
-		return Amount{0, a.Currency}, nil
-	}
-	p := a.Minor * n
-	if p/n != a.Minor || a.Minor == math.MinInt64 || n == -1 && p == math.MinInt64 {
+	hi, lo := bits.Mul64(magnitude(a.Minor), magnitude(n))
+	p, fits := signed((a.Minor < 0) != (n < 0), lo)
+	if hi != 0 || !fits {
 		return Amount{}, ErrOverflow
 	}
 	return Amount{p, a.Currency}, nil
+}
+
+// magnitude is n without its sign; the smallest int64 has one too.
+func magnitude(n int64) uint64 {
+	if n < 0 {
+		return -uint64(n)
+	}
+	return uint64(n)
+}
+
+// signed puts a sign to a magnitude, and says whether that fits.
+func signed(negative bool, abs uint64) (int64, bool) {
+	if negative {
+		return -int64(abs), abs <= 1<<63
+	}
+	return int64(abs), abs <= math.MaxInt64
 }
 
 // Sum adds amounts of one currency; of none it is zero of that currency.
@@ -149,16 +164,19 @@ func (a Amount) TaxIncluded(r Rate) Amount {
 func (a Amount) TaxAdded(r Rate) Amount { return a.Part(r) }
 
 // Spread divides a into parts in proportion to weights by the largest remainder, earlier parts first on a tie. The parts sum
-// to a exactly. Weights are not negative; if all are zero the whole goes to the first part.
+// to a exactly. Weights are not negative and their sum has room in 64 bits, as that of amounts which were added before has; if
+// all are zero the whole goes to the first part.
 func (a Amount) Spread(weights []int64) []Amount {
 	parts := make([]Amount, len(weights))
-	var total uint64
+	var total, carry uint64
 	for i, w := range weights {
 		parts[i].Currency = a.Currency
 		if w < 0 {
 			panic("money: negative weight")
 		}
-		total += uint64(w)
+		if total, carry = bits.Add64(total, uint64(w), 0); carry > 0 {
+			panic("money: weights whose sum has no room in 64 bits")
+		}
 	}
 	if len(parts) == 0 {
 		return parts
@@ -167,10 +185,7 @@ func (a Amount) Spread(weights []int64) []Amount {
 		parts[0].Minor = a.Minor
 		return parts
 	}
-	negative, abs := a.Minor < 0, uint64(a.Minor)
-	if negative {
-		abs = -abs
-	}
+	abs := magnitude(a.Minor)
 	remainders := make([]uint64, len(weights))
 	left := abs
 	for i, w := range weights {
@@ -189,7 +204,7 @@ func (a Amount) Spread(weights []int64) []Amount {
 		parts[best].Minor++
 		remainders[best] = 0
 	}
-	if negative {
+	if a.Minor < 0 {
 		for i := range parts {
 			parts[i].Minor = -parts[i].Minor
 		}
@@ -203,22 +218,17 @@ func mulDiv(a, b, c int64) int64 {
 	if b < 0 || c <= 0 {
 		panic(fmt.Sprintf("money: mulDiv by %d/%d", b, c))
 	}
-	negative, abs := a < 0, uint64(a)
-	if negative {
-		abs = -abs
-	}
-	hi, lo := bits.Mul64(abs, uint64(b))
+	hi, lo := bits.Mul64(magnitude(a), uint64(b))
 	lo, carry := bits.Add64(lo, uint64(c)/2, 0)
 	hi += carry
-	if hi >= uint64(c) {
-		return math.MaxInt64
+	if hi < uint64(c) {
+		abs, _ := bits.Div64(hi, lo, uint64(c))
+		if n, fits := signed(a < 0, abs); fits {
+			return n
+		}
 	}
-	q, _ := bits.Div64(hi, lo, uint64(c))
-	if q > math.MaxInt64 {
-		return math.MaxInt64
+	if a < 0 {
+		return math.MinInt64
 	}
-	if negative {
-		return -int64(q)
-	}
-	return int64(q)
+	return math.MaxInt64
 }

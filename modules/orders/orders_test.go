@@ -142,6 +142,11 @@ func (book) Address(_ context.Context, r usersapi.AddressRequest) (usersapi.Addr
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
+	return setupWith(t, shoptest.DB(t, "orders"))
+}
+
+func setupWith(t *testing.T, db *pg.DB) *bundle {
+	t.Helper()
 	b := &bundle{
 		t: t, clock: shoptest.NewClock(), cart: &carttest.Fake{}, payments: paymentstest.New(), shipping: &shippingtest.Fake{}, calls: &calls{},
 	}
@@ -150,7 +155,7 @@ func setup(t *testing.T) *bundle {
 	c.Poll, c.ReplyWithin, c.Lease = 20*time.Millisecond, 2*time.Second, 30*time.Second
 	secret := auth.NewSecret()
 	b.Module = &Module{
-		DB: shoptest.DB(t, "orders"), Users: book{}, Catalog: watchedCatalog{b.catalog, b.calls}, Shipping: b.shipping, Cart: watchedCart{b.cart, b.calls},
+		DB: db, Users: book{}, Catalog: watchedCatalog{b.catalog, b.calls}, Shipping: b.shipping, Cart: watchedCart{b.cart, b.calls},
 		Payments: watchedPayments{b.payments, b.calls}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: b.clock.Now, Secret: secret,
 		Cursors: web.NewCursors(secret.Derive("cursors")), Config: c, Signals: NewSignals(),
 	}
@@ -678,10 +683,17 @@ func TestCheckoutRefusals(t *testing.T) {
 		b.cart.SetPromo(k.id, "LAST", 1000, 1)
 		k.total = 4190 - 370
 		b.calls.after = func(method string) error {
-			if method == "Freeze" { // another is faster
-				b.cart.SetPromo(k.id, "LAST", 1000, 0)
+			if method != "Freeze" {
+				return nil
 			}
-			return nil
+			other := b.guestBasket() // another is faster
+			b.cart.SetPromo(other.id, "LAST", 1000, 1)
+			_, err := b.cart.Freeze(t.Context(), cartapi.FreezeRequest{Key: "f", Checkout: "other", Cart: other.id, Owner: other.owner,
+				Address: cartapi.Address{Country: "DE"}, ShippingOption: "standard", Expected: money.Of(k.total, "EUR")})
+			if err == nil {
+				_, err = b.cart.Redeem(t.Context(), cartapi.RedeemRequest{Key: "r", Checkout: "other", Cart: other.id})
+			}
+			return err
 		}
 		a := b.checkout(k, "promo", "tok_approve")
 		b.calls.after = nil

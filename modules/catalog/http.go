@@ -109,6 +109,15 @@ func (m *Module) cards(rows []card, limit int64, by sorting, list string) (page 
 	return page
 }
 
+// after is where a page begins: behind the cursor, or at the sort's beginning.
+func (m *Module) after(by sorting, list, cursor string) (position, error) {
+	var p position
+	if ok, err := m.Cursors.Decode(list, cursor, &p); !ok {
+		return by.first, err
+	}
+	return p, nil
+}
+
 type listInput struct {
 	Limit    int64    `query:"limit" default:"20" minimum:"1" maximum:"100"`
 	Cursor   string   `query:"cursor" maxLength:"1024"`
@@ -118,7 +127,7 @@ type listInput struct {
 
 func (m *Module) getProducts(ctx context.Context, in *listInput) (*web.Reply[web.Page[cardBody]], error) {
 	by := sortings[in.Sort]
-	after, name := by.first, "products/"+in.Sort
+	name := "products/" + in.Sort
 	var categories []string
 	if in.Category != nil {
 		tree, err := m.categories(ctx)
@@ -128,7 +137,8 @@ func (m *Module) getProducts(ctx context.Context, in *listInput) (*web.Reply[web
 		categories = tree.subtree(in.Category)
 		name += "/" + strings.Join(in.Category, ",")
 	}
-	if _, err := m.Cursors.Decode(name, in.Cursor, &after); err != nil {
+	after, err := m.after(by, name, in.Cursor)
+	if err != nil {
 		return nil, err
 	}
 	rows, err := list(ctx, m.DB, by, m.Now(), after, in.Limit+1, categories)
@@ -180,8 +190,9 @@ func (m *Module) getSearch(ctx context.Context, in *searchInput) (*web.Reply[sea
 		}
 	}
 	by := sortings[sort]
-	after, name := by.first, "search/"+sort+"/"+s.cacheKey()
-	if _, err := m.Cursors.Decode(name, in.Cursor, &after); err != nil {
+	name := "search/" + sort + "/" + s.cacheKey()
+	after, err := m.after(by, name, in.Cursor)
+	if err != nil {
 		return nil, err
 	}
 	rows, err := find(ctx, m.DB, s, by, m.Now(), after, in.Limit+1)

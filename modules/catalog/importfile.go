@@ -549,9 +549,12 @@ func (i *importer) readJSON(ctx context.Context, in *bufio.Reader) error {
 	}
 	for d.More() {
 		var element json.RawMessage
-		before := d.InputOffset()
 		if err := d.Decode(&element); err != nil {
-			i.malformed(lines.at(before+1), "the JSON is broken, and what follows can't be read: "+jsonProblem(err))
+			at := lines.read - 1
+			if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+				at = syntax.Offset
+			}
+			i.malformed(lines.at(at), "the JSON is broken, and what follows can't be read: "+jsonProblem(err))
 			return nil
 		}
 		// The decoder stands behind the element; what it skipped before it is a comma and space.

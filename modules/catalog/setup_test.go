@@ -2,12 +2,17 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/banyan-shop/banyan/api/catalogapi"
 	"github.com/banyan-shop/banyan/api/catalogapi/catalogtest"
+	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/rpc"
 	"github.com/banyan-shop/banyan/platform/shoptest"
@@ -19,6 +24,7 @@ type bench struct {
 	*Module
 	clock  *shoptest.Clock
 	orders catalogapi.Catalog // as orders calls it
+	server http.Handler
 }
 
 func setup(t testing.TB) bench {
@@ -32,8 +38,52 @@ func setupOn(t testing.TB, db *pg.DB) bench {
 	m.Config.DemoProducts = 300
 	server := rpc.NewServer("catalog")
 	m.Serve(server)
-	return bench{m, clock, catalogapi.Dial(rpc.Local("orders", server))}
+	router := web.NewRouter()
+	m.Routes(router.Module("catalog", db))
+	face, err := web.NewServer(web.Config{Router: router, Log: m.Log, Verify: verify})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bench{m, clock, catalogapi.Dial(rpc.Local("orders", server)), face.Handler()}
 }
+
+// verify takes any token for a user who may do what the token says.
+func verify(_ context.Context, token string) (auth.Identity, error) {
+	return auth.Identity{User: "usr_1", Scopes: strings.Split(token, "+")}, nil
+}
+
+// request answers with the status, and with the body if there is one.
+func (b bench) request(t testing.TB, method, path, body string, headers ...string) (*httptest.ResponseRecorder, map[string]any) {
+	t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	b.server.ServeHTTP(w, r)
+	out := map[string]any{}
+	if strings.HasPrefix(w.Header().Get("Content-Type"), "application/") {
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, path, err, w.Body)
+		}
+	}
+	return w, out
+}
+
+func (b bench) get(t testing.TB, path string) map[string]any {
+	t.Helper()
+	w, out := b.request(t, "GET", path, "")
+	if w.Code != 200 {
+		t.Fatalf("GET %s: %d %s", path, w.Code, w.Body)
+	}
+	return out
+}
+
+// merchant may do all a merchant may.
+const merchant = "Bearer catalog:write+catalog:read_all+stock:write"
 
 func (b bench) stock(t testing.TB, sku string) (onHand, reserved int64) {
 	t.Helper()

@@ -19,8 +19,9 @@ func lockCatalogue(ctx context.Context, tx *pg.Tx) error {
 	return err
 }
 
-// searchVector is what products are found by; n holds folded texts.
-const searchVector = `setweight(to_tsvector('pg_catalog.english', n.title), 'A') || setweight(to_tsvector('pg_catalog.english', n.tags), 'B')
+// searchVector is what products are found by; n holds folded texts. The words of a name stand in it as they are, too, so that
+// one that is still being typed ("runni") is found although its stem ("run") is shorter.
+const searchVector = `setweight(to_tsvector('pg_catalog.english', n.title) || to_tsvector('pg_catalog.simple', n.title), 'A') || setweight(to_tsvector('pg_catalog.english', n.tags), 'B')
 	|| setweight(to_tsvector('pg_catalog.english', n.body), 'D')`
 
 // productWrite is a product to be created, or what an existing one becomes.

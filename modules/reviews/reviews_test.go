@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/banyan-shop/banyan/api/catalogapi"
 	"github.com/banyan-shop/banyan/api/ordersapi"
 	"github.com/banyan-shop/banyan/api/reviewsapi"
 	"github.com/banyan-shop/banyan/platform/errs"
@@ -193,5 +194,37 @@ func TestTheCheckFindsAWrongRating(t *testing.T) {
 	}
 	if wrong, err := m.CheckRatings(t.Context()); err != nil || len(wrong) != 1 {
 		t.Errorf("%+v, %v; want one wrong rating", wrong, err)
+	}
+}
+
+// shelf is a catalog that holds every demo product.
+type shelf struct{ catalogapi.Catalog }
+
+func (shelf) Products(_ context.Context, r catalogapi.ProductsRequest) (catalogapi.Products, error) {
+	var out catalogapi.Products
+	for _, id := range r.IDs {
+		out.Products = append(out.Products, catalogapi.ProductCard{ID: id})
+	}
+	return out, nil
+}
+
+func TestDemoReviewsAddUpAndAreMadeOnce(t *testing.T) {
+	t.Parallel()
+	m := setup(t)
+	m.Catalog = shelf{}
+	counts := make([]int, 2)
+	for i := range counts {
+		if err := m.Seed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.DB.Get(t.Context(), &counts[i], `SELECT count(*) FROM reviews.reviews`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if counts[0] < 1000 || counts[0] != counts[1] {
+		t.Errorf("%d reviews, then %d", counts[0], counts[1])
+	}
+	if wrong, err := m.CheckRatings(t.Context()); err != nil || len(wrong) > 0 {
+		t.Errorf("ratings that do not add up: %+v, %v", wrong, err)
 	}
 }

@@ -170,3 +170,36 @@ func (m *Module) CheckRatings(ctx context.Context) ([]Mismatch, error) {
 	}
 	return wrong, nil
 }
+
+// insertDemo stores published reviews that are not there yet, and returns the ratings that changed with them.
+func insertDemo(ctx context.Context, tx *pg.Tx, rows []review) ([]rating, error) {
+	var id, product, author, title, text []string
+	var stars []int64
+	var verified []bool
+	var at []time.Time
+	for _, r := range rows {
+		id, product, author = append(id, string(r.ID)), append(product, string(r.Product)), append(author, string(r.Author))
+		title, text = append(title, r.Title), append(text, r.Text)
+		stars, verified, at = append(stars, r.Rating), append(verified, r.Verified), append(at, r.CreatedAt)
+	}
+	var changed []rating
+	err := tx.Select(ctx, &changed, `
+		WITH fresh AS (
+			INSERT INTO reviews.reviews (id, product, author, rating, title, text, state, verified_purchase, created_at)
+			SELECT id, product, author, rating, title, body, 'published', verified, at
+			FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::bool[], $8::timestamptz[])
+				AS r (id, product, author, rating, title, body, verified, at)
+			ON CONFLICT DO NOTHING
+			RETURNING product, rating
+		)
+		INSERT INTO reviews.ratings AS r (product, stars1, stars2, stars3, stars4, stars5, version)
+		SELECT product, count(*) FILTER (WHERE rating = 1), count(*) FILTER (WHERE rating = 2), count(*) FILTER (WHERE rating = 3),
+			count(*) FILTER (WHERE rating = 4), count(*) FILTER (WHERE rating = 5), 1
+		FROM fresh GROUP BY product
+		ON CONFLICT (product) DO UPDATE SET
+			stars1 = r.stars1 + excluded.stars1, stars2 = r.stars2 + excluded.stars2, stars3 = r.stars3 + excluded.stars3,
+			stars4 = r.stars4 + excluded.stars4, stars5 = r.stars5 + excluded.stars5, version = r.version + 1
+		RETURNING product, stars1, stars2, stars3, stars4, stars5, version`,
+		pg.Array(id), pg.Array(product), pg.Array(author), pg.Array(stars), pg.Array(title), pg.Array(text), pg.Array(verified), pg.Array(at))
+	return changed, err
+}

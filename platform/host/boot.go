@@ -254,7 +254,7 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 		g.Go(func() error {
 			db, err := pg.Open(gctx, pg.Config{
 				URL: migrate.ModuleURL(h.databaseURL, "shop", module, h.passwordOf(module)), Schema: module,
-				MaxConns: cmp.Or(h.Settings.Pool.Modules[module], h.Settings.Pool.Max),
+				MaxConns: cmp.Or(h.Settings.Pool.Modules[module], h.Settings.Pool.Max), Trace: h.traceSQL(),
 			})
 			if err != nil {
 				return fmt.Errorf("open the database as %s: %w", module, err)

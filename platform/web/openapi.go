@@ -41,7 +41,8 @@ func describe(rt *route, raw bool) huma.Operation {
 	op := huma.Operation{
 		OperationID: rt.ID, Method: rt.method, Path: rt.path, Summary: rt.Summary, Hidden: rt.Hidden,
 		DefaultStatus: rt.Status, MaxBodyBytes: -1, BodyReadTimeout: -1,
-		Extensions: map[string]any{"x-permission": rt.permission.name, "x-module": rt.module},
+		SkipValidateBody: rt.body == rawBody, // it is the handler's as it came: huma would take JSON for a text that is not one
+		Extensions:       map[string]any{"x-permission": rt.permission.name, "x-module": rt.module},
 	}
 	if rt.Tag != "" {
 		op.Tags = []string{rt.Tag}

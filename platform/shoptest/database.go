@@ -123,6 +123,12 @@ func bare(url, module string) migrate.Options {
 	}}
 }
 
+// Clone is a superuser's URL of a copy of another database, to which nobody may be connected meanwhile.
+func Clone(t testing.TB, url string) string {
+	t.Helper()
+	return clone(t, ownServer(t), pg.DatabaseName(url))
+}
+
 // clone makes a database and drops it at the test's end.
 func clone(t testing.TB, s *server, template string) string {
 	t.Helper()

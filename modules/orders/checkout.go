@@ -656,7 +656,12 @@ func (m *Module) refuse(ctx context.Context, c *checkout, why *errs.Error) error
 		n.Deadline = c.within(m.now(), m.Config.DeclineHold, m.Config.WholeWithin)
 		k = keep{wait: n.Deadline.Sub(m.now())}
 	}
-	return m.save(ctx, c, n, k, "orders.refuse", func(tx *pg.Tx) error { return keepReply(ctx, tx, &n) })
+	return m.save(ctx, c, n, k, "orders.refuse", func(tx *pg.Tx) error {
+		if err := keepReply(ctx, tx, &n); err != nil || c.Attempt > 1 || why.Kind != errs.NotFound {
+			return err
+		}
+		return deleteCheckout(ctx, tx, c.ID) // no cart, or somebody else's: the try leaves nothing behind
+	})
 }
 
 // giveUp records that everything is to be given back, before the first thing is: a later run must not go on as if it were

@@ -34,7 +34,7 @@ import (
 // bundle is a module among fakes, behind its routes.
 type bundle struct {
 	*Module
-	t        *testing.T
+	t        testing.TB
 	clock    *shoptest.Clock
 	catalog  *catalogtest.Fake
 	cart     *carttest.Fake
@@ -141,12 +141,12 @@ func (book) Address(_ context.Context, r usersapi.AddressRequest) (usersapi.Addr
 	return usersapi.Address{ID: home, Name: "Ann", Line1: "Lindenweg 1", City: "Berlin", Postcode: "10115", Country: "DE"}, nil
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
 	return setupWith(t, shoptest.DB(t, "orders"))
 }
 
-func setupWith(t *testing.T, db *pg.DB) *bundle {
+func setupWith(t testing.TB, db *pg.DB) *bundle {
 	t.Helper()
 	b := &bundle{
 		t: t, clock: shoptest.NewClock(), cart: &carttest.Fake{}, payments: paymentstest.New(), shipping: &shippingtest.Fake{}, calls: &calls{},

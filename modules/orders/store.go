@@ -262,6 +262,11 @@ func saveCheckout(ctx context.Context, tx *pg.Tx, c *checkout, k keep, lease tim
 	return nil
 }
 
+func deleteCheckout(ctx context.Context, tx *pg.Tx, id ids.ID) error {
+	_, err := tx.Exec(ctx, `DELETE FROM orders.checkouts WHERE id = $1`, id)
+	return err
+}
+
 const cancellationColumns = `id, order_id, scope, key, hash, state, lines, whole, restock, reason, actor, currency, refund, attempt,
 	tries, attention, failure, last_error, lease_token, created_at`
 

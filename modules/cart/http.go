@@ -56,14 +56,20 @@ func (m *Module) Routes(r *web.Router) {
 	web.Post(r, "/v1/carts/{id}/shipping-quotes", web.Public, route("quoteCartShipping", "Ways to deliver, and what the order costs with each"), m.quoteShipping)
 }
 
-// Target is the cart a request is about. It is exported because huma reads embedded fields of exported types alone.
-type Target struct {
-	ID      string `path:"id" maxLength:"40" doc:"The cart's id"`
-	Token   string `header:"X-Cart-Token" maxLength:"100" doc:"The token of a guest's cart"`
-	IfMatch string `header:"If-Match" maxLength:"40" doc:"The version the client has seen"`
+// Ref names a cart and, for guests, shows that it is theirs. It is exported because huma reads embedded fields of exported
+// types alone.
+type Ref struct {
+	ID    string `path:"id" maxLength:"40" doc:"The cart's id"`
+	Token string `header:"X-Cart-Token" maxLength:"100" doc:"The token of a guest's cart"`
 }
 
-func (t Target) cart() cartapi.ID { return cartapi.ID(t.ID) }
+func (r Ref) cart() cartapi.ID { return cartapi.ID(r.ID) }
+
+// Target is the cart a request is to change, or to price.
+type Target struct {
+	Ref
+	IfMatch string `header:"If-Match" maxLength:"40" doc:"The version the client has seen"`
+}
 
 type cartReply = web.Reply[cartapi.View]
 
@@ -113,7 +119,7 @@ func newToken() string {
 	return base64.RawURLEncoding.EncodeToString(bits[:])
 }
 
-type getInput struct{ Target }
+type getInput struct{ Ref }
 
 func (m *Module) getCart(ctx context.Context, in *getInput) (*cartReply, error) {
 	b, err := m.current(ctx, in.cart(), callerOf(ctx, in.Token))
@@ -424,9 +430,16 @@ type shippingQuote struct {
 }
 
 func (m *Module) quoteShipping(ctx context.Context, in *quoteInput) (*web.Reply[web.Page[shippingQuote]], error) {
+	expected, err := web.IfMatch(in.IfMatch, false)
+	if err != nil {
+		return nil, err
+	}
 	b, err := m.current(ctx, in.cart(), callerOf(ctx, in.Token))
 	if err != nil {
 		return nil, err
+	}
+	if expected != 0 && expected != b.Version {
+		return nil, errs.New(errs.PreconditionFailed, "", "the cart has changed: it is at version %d", b.Version)
 	}
 	if len(b.Lines) == 0 {
 		return nil, errs.Invalidf("cart_empty", "there is nothing in the cart")

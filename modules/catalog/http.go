@@ -58,7 +58,7 @@ func (m *Module) Routes(r *web.Router) {
 	web.Get(r, "/v1/admin/products/{ref}", web.Scope("catalog:read_all"), web.Route{
 		ID: "readAnyProduct", Tag: "catalog", Summary: "A product, archived or not, with its version for If-Match",
 	}, m.getAnyProduct)
-	web.Patch(r, "/v1/admin/products/{id}", web.Scope("catalog:write"), web.Route{
+	web.Patch(r, "/v1/admin/products/{ref}", web.Scope("catalog:write"), web.Route{
 		ID: "updateProduct", Tag: "catalog", Summary: "Change a product, its prices, or archive it",
 	}, m.patchProduct)
 	web.Post(r, "/v1/admin/stock-adjustments", web.Scope("stock:write"), web.Route{
@@ -96,7 +96,7 @@ func (c card) body() cardBody {
 	return cardBody{c.ID, c.Slug, c.Name, c.Brand, money.Of(c.Price, c.Currency), ratingOf(c.Rating, c.RatingCount), imageURL(c.Image)}
 }
 
-// cards are the bodies of a page's rows, and the cursor to the next if there is one: rows hold one more than the page shows.
+// cards are the bodies of a page's rows, and the cursor to the next if there is one: rows then hold more than the page shows.
 func (m *Module) cards(rows []card, limit int64, by sorting, list string) (page web.Page[cardBody]) {
 	if int64(len(rows)) > limit {
 		rows = rows[:limit]
@@ -141,7 +141,7 @@ func (m *Module) getProducts(ctx context.Context, in *listInput) (*web.Reply[web
 	if err != nil {
 		return nil, err
 	}
-	rows, err := list(ctx, m.DB, by, m.Now(), after, in.Limit+1, categories)
+	rows, err := list(ctx, m.DB, by, m.Now(), after, in.Limit, categories)
 	if err != nil {
 		return nil, fmt.Errorf("list products: %w", err)
 	}
@@ -195,7 +195,7 @@ func (m *Module) getSearch(ctx context.Context, in *searchInput) (*web.Reply[sea
 	if err != nil {
 		return nil, err
 	}
-	rows, err := find(ctx, m.DB, s, by, m.Now(), after, in.Limit+1)
+	rows, err := find(ctx, m.DB, s, by, m.Now(), after, in.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
@@ -214,7 +214,7 @@ func (m *Module) getSearch(ctx context.Context, in *searchInput) (*web.Reply[sea
 }
 
 type refInput struct {
-	Ref string `path:"ref" maxLength:"200"`
+	Ref string `path:"ref" maxLength:"200" doc:"Id or slug"`
 }
 
 // productBody is a product as its page shows it.
@@ -387,8 +387,8 @@ type createInput struct {
 }
 
 type updateInput struct {
-	ID      string `path:"id" maxLength:"100"`
-	IfMatch string `header:"If-Match"`
+	ID      string `path:"ref" maxLength:"200" doc:"The product's id"`
+	IfMatch string `header:"If-Match" maxLength:"100" doc:"The ETag the client has seen"`
 	Body    struct {
 		Name        *string       `json:"name,omitempty" minLength:"1" maxLength:"200"`
 		Description *string       `json:"description,omitempty" maxLength:"20000"`

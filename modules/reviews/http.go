@@ -81,6 +81,11 @@ func (m *Module) list(ctx context.Context, in *listInput) (*web.Reply[listBody],
 	if err != nil {
 		return nil, err
 	}
+	if len(rows) == 0 && ids.Valid(ids.ID(in.ID), "prd") {
+		if _, err := m.product(ctx, in.ID); err != nil { // a product without reviews, or no product at all
+			return nil, err
+		}
+	}
 	sums, err := m.Summaries(ctx, reviewsapi.SummariesRequest{Products: []ids.ID{product}})
 	if err != nil {
 		return nil, err

@@ -236,6 +236,13 @@ func noteTracking(ctx context.Context, tx *pg.Tx, id shippingapi.ShipmentID, num
 	return err
 }
 
+// known says whether there is such an order, as far as shipping has heard.
+func known(ctx context.Context, q pg.Queryer, id ids.ID) (bool, error) {
+	var found bool
+	err := q.Get(ctx, &found, `SELECT EXISTS (SELECT FROM shipping.orders WHERE order_id = $1)`, id)
+	return found, err
+}
+
 // visible says whether the order belongs to the customer.
 func visible(ctx context.Context, q pg.Queryer, id ids.ID, customer ids.ID) (bool, error) {
 	var found bool

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/labstack/echo/v4"
@@ -159,6 +160,10 @@ func (x *exchange) end() {
 
 // serve is the way of a declared route.
 func (x *exchange) serve(rt *route) {
+	if slices.ContainsFunc(x.c.ParamValues(), func(v string) bool { return strings.IndexByte(v, '/') >= 0 }) {
+		x.unmatched(echo.ErrNotFound) // echo's last parameter takes in whatever follows
+		return
+	}
 	x.route = rt
 	if err := x.authenticate(); err != nil {
 		if x.admit() {
@@ -245,8 +250,8 @@ func (x *exchange) readQuery() error {
 		return nil
 	}
 	q, err := url.ParseQuery(raw)
-	if err != nil {
-		return errs.New(errs.Malformed, "malformed_query", "The query is not properly percent-encoded.")
+	if err != nil || !isText(q) {
+		return errs.New(errs.Malformed, "malformed_query", "The query is not properly percent-encoded UTF-8.")
 	}
 	x.query = q
 	var wrong *errs.Error
@@ -273,6 +278,17 @@ func (x *exchange) readQuery() error {
 	}
 	slices.SortFunc(wrong.Fields, func(a, b errs.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
 	return wrong
+}
+
+// isText says whether all of a query is UTF-8 without U+0000, as everything that goes into the database must be.
+func isText(q url.Values) bool {
+	text := func(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+	for name, values := range q {
+		if !text(name) || slices.ContainsFunc(values, func(v string) bool { return !text(v) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // readBody takes the whole body into a buffer, within the route's limit.
@@ -487,6 +503,9 @@ func canonical(u *url.URL) bool {
 	p := u.Path
 	if p == "" || p[0] != '/' {
 		return p == "*"
+	}
+	if !utf8.ValidString(p) {
+		return false
 	}
 	for i := 0; i < len(p); i++ {
 		switch c := p[i]; {

@@ -52,8 +52,11 @@ func parseBodyError(text string) (bodyError, bool) {
 }
 
 func readStrictly(data []byte, v any) error {
-	if tooDeep(data) {
+	switch deep, nul := scan(data); {
+	case deep:
 		return bodyError{why: "it is nested more than 32 levels deep"}
+	case nul:
+		return bodyError{why: "a string holds the character U+0000"} // which no text of ours may, and PostgreSQL can't keep
 	}
 	err := json.Unmarshal(data, v)
 	switch {
@@ -66,25 +69,26 @@ func readStrictly(data []byte, v any) error {
 	}
 }
 
-// tooDeep counts brackets outside strings, before any decoder recurses into them.
-func tooDeep(data []byte) bool {
+// scan counts brackets outside strings, before any decoder recurses into them, and looks for U+0000 inside.
+func scan(data []byte) (deep, nul bool) {
 	depth, quoted := 0, false
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
 		case quoted && c == '\\':
+			nul = nul || bytes.HasPrefix(data[i+1:], []byte("u0000"))
 			i++
 		case c == '"':
 			quoted = !quoted
 		case quoted:
 		case c == '[' || c == '{':
 			if depth++; depth > maxDepth {
-				return true
+				return true, nul
 			}
 		case c == ']' || c == '}':
 			depth--
 		}
 	}
-	return false
+	return false, nul
 }
 
 // written is how answers are encoded: no null for an empty list, omitempty as everybody knows it, maps in order. Our own

@@ -39,8 +39,8 @@ func (r *Router) Problems() []Problem {
 // platformProblems are the codes of this package, of platform/errs' kinds, of platform/auth and of platform/pg.
 var platformProblems = []Problem{
 	{"malformed", "The request can't be read", "The request breaks the rules of HTTP or JSON. Sending it again unchanged will not help."},
-	{"malformed_body", "The body can't be read", "The body is not one well-formed JSON value: a syntax error, text after its end, a member that appears twice, or nesting deeper than 32 levels."},
-	{"malformed_query", "The query can't be read", "The part of the address after the question mark is not properly percent-encoded."},
+	{"malformed_body", "The body can't be read", "The body is not one well-formed JSON value: a syntax error, text after its end, a member that appears twice, the character U+0000, or nesting deeper than 32 levels."},
+	{"malformed_query", "The query can't be read", "The part of the address after the question mark is not properly percent-encoded UTF-8."},
 	{"malformed_path", "The path can't be read", "The path holds empty or dot segments, encoded slashes, backslashes, semicolons or control characters. Send it in its plain form."},
 	{"body_too_large", "The body is too large", "Most routes take up to 64 KiB. Split the request, or use the import for large amounts."},
 	{"too_large", "The request is too large", "A part of the request is larger than the route takes."},

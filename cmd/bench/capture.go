@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -236,17 +238,29 @@ func usual(all []sample) []sample {
 	return by[best]
 }
 
-// listenTo records p.replay.samples goes at a path, one after another.
-func (s *shop) listenTo(ctx context.Context, r *recorder, p path, st *stock) ([]sample, error) {
+// rows is how many there are in all tables of all modules.
+func rows(ctx context.Context, db *sql.DB) (n int, err error) {
+	err = db.QueryRowContext(ctx, `
+		SELECT coalesce(sum((xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %I.%I', schemaname, tablename),
+			false, true, '')))[1]::text::bigint), 0)
+		FROM pg_catalog.pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')`).Scan(&n)
+	return n, err
+}
+
+// listenTo records p.replay.samples goes at a path, one after another, and how many rows each leaves behind.
+func (s *shop) listenTo(ctx context.Context, r *recorder, p path, st *stock) (all []sample, left float64, err error) {
 	w := newWorker(s.address, 0)
 	defer w.close()
 	if p.prepare != nil {
 		if err := p.prepare(ctx, st, 1); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	do := p.do(st)
-	var all []sample
+	before, err := rows(ctx, s.db)
+	if err != nil {
+		return nil, 0, err
+	}
 	for i := -3; i < p.replay.samples && ctx.Err() == nil; i++ {
 		w.n = 3 * (i + 3) // a new cart for each
 		one, err := r.record(func() error {
@@ -260,11 +274,12 @@ func (s *shop) listenTo(ctx context.Context, r *recorder, p path, st *stock) ([]
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if i >= 0 { // the first ones fill caches
 			all = append(all, one)
 		}
 	}
-	return all, ctx.Err()
+	after, err := rows(ctx, s.db)
+	return all, float64(after-before) / float64(len(all)+3), errors.Join(err, ctx.Err())
 }

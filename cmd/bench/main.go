@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -29,6 +30,7 @@ type cli struct {
 	Paths   []string `help:"Only these: list, page, search, search-cached, add, checkout." placeholder:"PATH,…"`
 	Clients []int    `default:"1,32" help:"Numbers of clients."`
 	Raw     bool     `default:"true" negatable:"" help:"Measure the raw limit too, by pgbench."`
+	RawOpts string   `name:"raw-options" help:"Server options of pgbench's sessions, where the shop's own differ from the server's: '-c plan_cache_mode=force_generic_plan'." placeholder:"OPTIONS"`
 	Profile string   `help:"Keep CPU profiles of the shop in this directory, one a path and number of clients." placeholder:"DIR"`
 	Scripts string   `help:"Keep the scripts of pgbench in this directory." placeholder:"DIR"`
 	Output  string   `short:"o" enum:"table,json" default:"table" help:"table or json."`
@@ -219,9 +221,9 @@ func (b *bench) listen(ctx context.Context, binary string, chosen []path) (err e
 	if err != nil {
 		return err
 	}
-	heard := map[string][]sample{}
+	heard, left := map[string][]sample{}, map[string]float64{}
 	for _, p := range chosen {
-		if heard[p.name], err = b.shop.listenTo(ctx, r, p, b.stock); err != nil {
+		if heard[p.name], left[p.name], err = b.shop.listenTo(ctx, r, p, b.stock); err != nil {
 			return fmt.Errorf("listen to %s: %w", p.name, err)
 		}
 	}
@@ -245,6 +247,9 @@ func (b *bench) listen(ctx context.Context, binary string, chosen []path) (err e
 		if err != nil {
 			b.complain("no raw limit of %s: %v", p.name, err)
 			continue
+		}
+		if s.RowsOfShop = left[p.name]; math.Abs(s.RowsOfShop-s.Rows) > 0.05*s.RowsOfShop {
+			b.complain("the raw limit of %s is of other work: it leaves %.1f rows, the shop %.1f", p.name, s.Rows, s.RowsOfShop)
 		}
 		b.scripts[p.name] = s
 		b.report.Scripts = append(b.report.Scripts, s)
@@ -278,6 +283,7 @@ func (b *bench) measure(ctx context.Context, p path, clients int) error {
 	var (
 		before   float64
 		began    time.Time
+		cpu      spent
 		profiled = make(chan error, 1)
 	)
 	pressed := pressure{
@@ -290,7 +296,7 @@ func (b *bench) measure(ctx context.Context, p path, clients int) error {
 				profiled <- nil
 			}
 			before, err = b.shop.queries(ctx)
-			began = time.Now()
+			began, cpu = time.Now(), b.shop.cpu()
 			return err
 		},
 	}
@@ -301,6 +307,7 @@ func (b *bench) measure(ctx context.Context, p path, clients int) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
+	cpu = b.shop.cpu().since(cpu)
 	after, err := b.shop.queries(ctx)
 	if err != nil {
 		return err
@@ -312,11 +319,12 @@ func (b *bench) measure(ctx context.Context, p path, clients int) error {
 	r := row{
 		Path: p.name, load: l, title: p.title, wantRate: p.rate, wantRatio: p.ratio, wantMedian: p.median,
 		judgeRate: clients == most && most >= 32, judgeMedian: clients == 1,
+		ShopCPU: cpu.shop, DatabaseCPU: cpu.postgres,
 		Queries: max(0, after-before-b.idle*time.Since(began).Seconds()) / float64(max(1, l.Count)),
 	}
 	if s := b.scripts[p.name]; s != nil {
 		b.say("  the same by pgbench")
-		if r.Raw, err = s.run(ctx, b.shop, b.pgbench, clients, duration(b.Warm), duration(b.Seconds)); err != nil {
+		if r.Raw, r.RawCPU, err = s.run(ctx, b.shop, b.pgbench, b.RawOpts, clients, duration(b.Warm), duration(b.Seconds)); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -371,7 +379,7 @@ func (b *bench) orientation(ctx context.Context) error {
 	}
 	for _, n := range b.Clients {
 		b.say("pgbench's select by key, %d clients", n)
-		rate, err := s.run(ctx, b.shop, b.pgbench, n, duration(b.Warm), duration(min(b.Seconds, 3)))
+		rate, _, err := s.run(ctx, b.shop, b.pgbench, b.RawOpts, n, duration(b.Warm), duration(min(b.Seconds, 3)))
 		if err != nil {
 			return err
 		}

@@ -80,12 +80,7 @@ var paths = []path{
 		name: "page", title: "product page", rate: 4000, median: time.Millisecond, ratio: 0.35,
 		do: func(s *stock) operation {
 			return func(w *worker) error {
-				p := pick(w.rng, s.products)
-				ref := p.ID
-				if w.rng.IntN(2) == 0 {
-					ref = p.Slug
-				}
-				_, err := w.want(http.StatusOK, "GET", "/v1/products/"+ref, "", "")
+				_, err := w.want(http.StatusOK, "GET", "/v1/products/"+pick(w.rng, s.products).Slug, "", "")
 				return err
 			}
 		},

@@ -20,6 +20,8 @@ type script struct {
 	Path         string   `json:"path"`
 	Statements   int      `json:"statements"`
 	Transactions int      `json:"transactions"` // with what writes
+	Rows         float64  `json:"rows"`         // left behind by one run
+	RowsOfShop   float64  `json:"rows_of_shop"` // by one operation of the shop; equal, or it is no limit
 	Notes        []string `json:"notes,omitempty"`
 
 	sets  []set
@@ -306,6 +308,10 @@ func (c *scripter) rehearse(ctx context.Context, s *script) error {
 	defer conn.Close()
 	for again := 0; again < 20; again++ {
 		bad, idle := -1, []string{}
+		before, err := rows(ctx, c.db)
+		if err != nil {
+			return err
+		}
 		for round := range int64(2) {
 			for i, st := range s.steps {
 				text := st.text
@@ -335,8 +341,9 @@ func (c *scripter) rehearse(ctx context.Context, s *script) error {
 			for _, text := range slices.Compact(idle) {
 				s.note("finds no row in the replay, perhaps as in the shop: %s", text)
 			}
-			s.Statements = len(s.steps)
-			return nil
+			after, err := rows(ctx, c.db)
+			s.Statements, s.Rows = len(s.steps), float64(after-before)/2
+			return err
 		}
 		if _, err := conn.ExecContext(ctx, `ROLLBACK`); err != nil {
 			return err
@@ -399,20 +406,25 @@ func pgbench() string {
 
 var (
 	progressText = regexp.MustCompile(`(?m)^progress: ([0-9.]+) s, ([0-9.]+) tps`)
+	countText    = regexp.MustCompile(`number of transactions actually processed: (\d+)`)
 	failedText   = regexp.MustCompile(`number of failed transactions: [1-9]`)
 )
 
 // run is how often a second pgbench gets through the script, beside a shop that is halted. The first seconds, in which it
-// prepares the statements, do not count.
-func (s *script) run(ctx context.Context, sh *shop, program string, clients int, warm, measure time.Duration) (float64, error) {
+// prepares the statements, do not count. cpu is PostgreSQL's, in milliseconds for one run of the script.
+func (s *script) run(ctx context.Context, sh *shop, program, options string, clients int, warm, measure time.Duration) (rate, cpu float64, err error) {
 	if err := sh.freeze(ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer sh.resume()
 	skip, all := max(1, int(warm.Seconds())), max(1, int(measure.Seconds()))
 	args := []string{"-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients)), "-P", "1",
 		"-T", strconv.Itoa(skip + all), "-f", s.file, sh.server.URL("shop")}
-	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "PGOPTIONS="+options)
+	before := sh.cpu()
+	out, err := cmd.CombinedOutput()
+	used := sh.cpu().since(before)
 	sum, n := 0.0, 0
 	for _, m := range progressText.FindAllSubmatch(out, -1) {
 		at, _ := strconv.ParseFloat(string(m[1]), 64)
@@ -423,7 +435,11 @@ func (s *script) run(ctx context.Context, sh *shop, program string, clients int,
 		}
 	}
 	if err != nil || n == 0 || failedText.Match(out) {
-		return 0, fmt.Errorf("pgbench of %s with %d clients: %w\n%.3000s", s.Path, clients, err, out)
+		return 0, 0, fmt.Errorf("pgbench of %s with %d clients: %w\n%.3000s", s.Path, clients, err, out)
 	}
-	return sum / float64(n), nil
+	if m := countText.FindSubmatch(out); m != nil {
+		count, _ := strconv.ParseFloat(string(m[1]), 64)
+		cpu = float64(used.postgres.Microseconds()) / 1000 / max(1, count)
+	}
+	return sum / float64(n), cpu, nil
 }

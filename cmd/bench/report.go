@@ -33,6 +33,10 @@ type row struct {
 	Raw     float64 `json:"raw_per_second,omitempty"`
 	Ratio   float64 `json:"of_raw,omitempty"`
 
+	ShopCPU     time.Duration `json:"shop_cpu_ns"` // of all operations
+	DatabaseCPU time.Duration `json:"database_cpu_ns"`
+	RawCPU      float64       `json:"raw_database_cpu_ms,omitempty"` // of one
+
 	title                  string
 	wantRate, wantRatio    float64
 	wantMedian             time.Duration
@@ -63,7 +67,7 @@ func against(value, want string, met bool) string {
 func (r *report) table(w io.Writer) error {
 	fmt.Fprintf(w, "%s; load before %s; %.0f s each; rate limits in force: %s\n\n", r.Machine, r.Load, r.Seconds, r.Limits)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PATH\tCLIENTS\tPER SECOND\tP50 ms\tP95 ms\tP99 ms\tQUERIES\tRAW/s\tOF RAW")
+	fmt.Fprintln(t, "PATH\tCLIENTS\tPER SECOND\tP50 ms\tP95 ms\tP99 ms\tQUERIES\tSHOP CPU ms\tPG CPU ms\tRAW PG CPU ms\tRAW/s\tOF RAW")
 	for _, v := range r.Rows {
 		rate, p50 := fmt.Sprintf("%.0f", v.Rate), milli(v.P50)
 		if v.judgeRate {
@@ -72,12 +76,17 @@ func (r *report) table(w io.Writer) error {
 		if v.judgeMedian {
 			p50 = against(p50, "≤ "+milli(v.wantMedian), v.P50 <= v.wantMedian)
 		}
-		raw, ratio := "-", "-"
+		raw, ratio, rawCPU := "-", "-", "-"
+		if v.RawCPU > 0 {
+			rawCPU = fmt.Sprintf("%.2f", v.RawCPU)
+		}
 		if v.Raw > 0 {
 			raw = fmt.Sprintf("%.0f", v.Raw)
 			ratio = against(fmt.Sprintf("%.2f", v.Ratio), fmt.Sprintf("≥ %.2f", v.wantRatio), v.Ratio >= v.wantRatio)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\n", v.title, v.Clients, rate, p50, milli(v.P95), milli(v.P99), v.Queries, raw, ratio)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%s\n",
+			v.title, v.Clients, rate, p50, milli(v.P95), milli(v.P99), v.Queries,
+			each(v.ShopCPU, float64(v.Count)), each(v.DatabaseCPU, float64(v.Count)), rawCPU, raw, ratio)
 	}
 	for _, l := range r.Hello {
 		fmt.Fprintf(t, "echo, bare hello\t%d\t%.0f\t%s\t%s\t%s\t\t\t\n", l.Clients, l.Rate, milli(l.P50), milli(l.P95), milli(l.P99))
@@ -88,7 +97,7 @@ func (r *report) table(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintln(w, "\nCPU is processor time for one operation, of the shop, of PostgreSQL and of PostgreSQL under pgbench: it says what a quiet machine would do.")
 	fmt.Fprintf(w, "start to first answer: cold, with initdb and demo data, %s s; warm %s s\n",
 		against(seconds(r.Cold), "≤ 10", r.Cold <= 10*time.Second), against(seconds(r.Warm), "≤ 2", r.Warm <= 2*time.Second))
 	if r.Resident > 0 {
@@ -96,7 +105,7 @@ func (r *report) table(w io.Writer) error {
 			against(fmt.Sprint(r.Resident>>20), "≤ 120", r.Resident <= 120<<20))
 	}
 	for _, s := range r.Scripts {
-		fmt.Fprintf(w, "raw %s: %d statements, %d transactions with BEGIN and COMMIT\n", s.Path, s.Statements, s.Transactions)
+		fmt.Fprintf(w, "raw %s: %d statements, %d transactions with BEGIN and COMMIT; leaves %.1f rows (the shop %.1f)\n", s.Path, s.Statements, s.Transactions, s.Rows, s.RowsOfShop)
 		for _, n := range s.Notes {
 			fmt.Fprintf(w, "  %s\n", n)
 		}

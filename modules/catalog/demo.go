@@ -195,10 +195,7 @@ func demoImageName(n int) string { return fmt.Sprintf("demo-%04d.svg", n) }
 
 // demoImage is the number of the demo product a picture's name stands for.
 func demoImage(file string) (int, bool) {
-	digits, ok := strings.CutPrefix(file, "demo-")
-	if digits, ok = strings.CutSuffix(digits, ".svg"); !ok {
-		return 0, false
-	}
+	digits := strings.TrimSuffix(strings.TrimPrefix(file, "demo-"), ".svg")
 	n, err := strconv.Atoi(digits)
 	if err != nil || n < 1 || n > 1_000_000 || demoImageName(n) != file {
 		return 0, false

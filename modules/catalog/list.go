@@ -22,11 +22,22 @@ type sorting struct {
 	first    position
 	key      func(position) any
 	of       func(card) position
-	list     string // $1 now, $2 $3 after, $4 limit
-	category string // the same, $5 categories
-	search   string // $1 now, $2 $3 after, $4 limit, $5 words, then the filters
-	filter   string // the same without words
+	list     sized // $1 now, $2 $3 after
+	category sized // the same, $4 categories
+	search   sized // the same, $4 words, then the filters
+	filter   sized // the same without words
 }
+
+// sized is a statement for a page of the usual size and one for the largest. With the limit as a parameter the server would
+// think of a tenth of all products, find planning for the true number cheaper, and so plan at every execution, which takes
+// longer than to execute. What is too much is left off here.
+type sized struct{ few, many string }
+
+const (
+	fewRows = 21
+	few     = ` LIMIT 21`
+	many    = ` LIMIT 101`
+)
 
 const (
 	high      = "~" // after all ids
@@ -44,8 +55,11 @@ func byName(p position) any { return p.Name }
 var sortings = map[string]sorting{
 	"newest": {
 		first: position{Time: forever, ID: high}, key: byTime,
-		of:   func(c card) position { return position{Time: c.CreatedAt.UTC().Format(time.RFC3339Nano), ID: c.ID} },
-		list: listNewest, category: categoryNewest, search: searchSQL + newestFirst, filter: filterSQL + newestFirst,
+		of:       func(c card) position { return position{Time: c.CreatedAt.UTC().Format(time.RFC3339Nano), ID: c.ID} },
+		list:     sized{listNewest + few, listNewest + many},
+		category: sized{categoryHead + newestFirst + few + newestMerged + few, categoryHead + newestFirst + many + newestMerged + many},
+		search:   sized{searchSQL + newestFirst + few, searchSQL + newestFirst + many},
+		filter:   sized{filterSQL + newestFirst + few, filterSQL + newestFirst + many},
 	},
 	"name": {
 		first: position{}, key: byName,
@@ -53,38 +67,51 @@ var sortings = map[string]sorting{
 			runes := []rune(c.Name)
 			return position{Name: string(runes[:min(len(runes), nameChars)]), ID: c.ID}
 		},
-		list: listName, category: categoryName, search: searchSQL + nameOrder, filter: filterSQL + nameOrder,
+		list:     sized{listName + few, listName + many},
+		category: sized{categoryHead + nameOrder + few + nameMerged + few, categoryHead + nameOrder + many + nameMerged + many},
+		search:   sized{searchSQL + nameOrder + few, searchSQL + nameOrder + many},
+		filter:   sized{filterSQL + nameOrder + few, filterSQL + nameOrder + many},
 	},
 	"price": {
 		first: position{Value: -1}, key: byValue,
-		of:   func(c card) position { return position{Value: c.PriceKey, ID: c.ID} },
-		list: listCheapest, category: categoryCheapest, search: searchSQL + cheapestFirst, filter: filterSQL + cheapestFirst,
+		of:       func(c card) position { return position{Value: c.PriceKey, ID: c.ID} },
+		list:     sized{listCheapest + few, listCheapest + many},
+		category: sized{categoryHead + cheapestFirst + few + cheapestMerged + few, categoryHead + cheapestFirst + many + cheapestMerged + many},
+		search:   sized{searchSQL + cheapestFirst + few, searchSQL + cheapestFirst + many},
+		filter:   sized{filterSQL + cheapestFirst + few, filterSQL + cheapestFirst + many},
 	},
 	"-price": {
 		first: position{Value: math.MaxInt64, ID: high}, key: byValue,
-		of:   func(c card) position { return position{Value: c.PriceKey, ID: c.ID} },
-		list: listDearest, category: categoryDearest, search: searchSQL + dearestFirst, filter: filterSQL + dearestFirst,
+		of:       func(c card) position { return position{Value: c.PriceKey, ID: c.ID} },
+		list:     sized{listDearest + few, listDearest + many},
+		category: sized{categoryHead + dearestFirst + few + dearestMerged + few, categoryHead + dearestFirst + many + dearestMerged + many},
+		search:   sized{searchSQL + dearestFirst + few, searchSQL + dearestFirst + many},
+		filter:   sized{filterSQL + dearestFirst + few, filterSQL + dearestFirst + many},
 	},
 	"rating": {
 		first: position{Value: math.MaxInt64, ID: high}, key: byValue,
-		of:   func(c card) position { return position{Value: c.Rating, ID: c.ID} },
-		list: listBest, category: categoryBest, search: searchSQL + bestFirst, filter: filterSQL + bestFirst,
+		of:       func(c card) position { return position{Value: c.Rating, ID: c.ID} },
+		list:     sized{listBest + few, listBest + many},
+		category: sized{categoryHead + bestFirst + few + bestMerged + few, categoryHead + bestFirst + many + bestMerged + many},
+		search:   sized{searchSQL + bestFirst + few, searchSQL + bestFirst + many},
+		filter:   sized{filterSQL + bestFirst + few, filterSQL + bestFirst + many},
 	},
 	"relevance": {
 		first: position{Value: math.MaxInt64, ID: high}, key: byValue,
 		of:     func(c card) position { return position{Value: c.Score, ID: c.ID} },
-		search: searchSQL + bestMatch,
+		search: sized{searchSQL + bestMatch + few, searchSQL + bestMatch + many},
 	},
 }
 
-// The end of a statement for each sort: what comes after the last product shown.
+// The end of a statement for each sort: what comes after the last product shown. That stands in a scalar subquery so that the
+// server does not plan for its value, see sized.
 const (
-	newestFirst   = ` AND (p.created_at, p.id) < ($2::timestamptz, $3) ORDER BY p.created_at DESC, p.id DESC LIMIT $4`
-	nameOrder     = ` AND (left(p.name, 80), p.id) > ($2, $3) ORDER BY left(p.name, 80), p.id LIMIT $4`
-	cheapestFirst = ` AND (p.price, p.id) > ($2, $3) ORDER BY p.price, p.id LIMIT $4`
-	dearestFirst  = ` AND (p.price, p.id) < ($2, $3) ORDER BY p.price DESC, p.id DESC LIMIT $4`
-	bestFirst     = ` AND (p.rating, p.id) < ($2, $3) ORDER BY p.rating DESC, p.id DESC LIMIT $4`
-	bestMatch     = ` AND (` + score + `, p.id) < ($2, $3) ORDER BY score DESC, p.id DESC LIMIT $4`
+	newestFirst   = ` AND (p.created_at, p.id) < ((SELECT $2::timestamptz), $3) ORDER BY p.created_at DESC, p.id DESC`
+	nameOrder     = ` AND (left(p.name, 80), p.id) > ((SELECT $2::text), $3) ORDER BY left(p.name, 80), p.id`
+	cheapestFirst = ` AND (p.price, p.id) > ((SELECT $2::bigint), $3) ORDER BY p.price, p.id`
+	dearestFirst  = ` AND (p.price, p.id) < ((SELECT $2::bigint), $3) ORDER BY p.price DESC, p.id DESC`
+	bestFirst     = ` AND (p.rating, p.id) < ((SELECT $2::bigint), $3) ORDER BY p.rating DESC, p.id DESC`
+	bestMatch     = ` AND (` + score + `, p.id) < ($2, $3) ORDER BY score DESC, p.id DESC`
 )
 
 const (
@@ -99,20 +126,30 @@ const (
 // A list of some categories merges the beginnings of each one's list, so that it reads no more rows than categories × limit
 // however many products there are.
 const (
-	categoryHead = `SELECT ` + cardColumns + ` FROM unnest($5::text[]) AS c (id) CROSS JOIN LATERAL (
+	categoryHead = `SELECT ` + cardColumns + ` FROM unnest((SELECT $4::text[])) AS c (id) CROSS JOIN LATERAL (
 		SELECT p.id, p.slug, p.name, p.brand, p.image, p.currency, p.rating, p.rating_count, p.created_at, p.price, p.price_until
 		FROM catalog.products p WHERE p.category = c.id AND p.archived_at IS NULL`
-	categoryNewest   = categoryHead + newestFirst + `) p ORDER BY p.created_at DESC, p.id DESC LIMIT $4`
-	categoryName     = categoryHead + nameOrder + `) p ORDER BY left(p.name, 80), p.id LIMIT $4`
-	categoryCheapest = categoryHead + cheapestFirst + `) p ORDER BY p.price, p.id LIMIT $4`
-	categoryDearest  = categoryHead + dearestFirst + `) p ORDER BY p.price DESC, p.id DESC LIMIT $4`
-	categoryBest     = categoryHead + bestFirst + `) p ORDER BY p.rating DESC, p.id DESC LIMIT $4`
+	newestMerged   = `) p ORDER BY p.created_at DESC, p.id DESC`
+	nameMerged     = `) p ORDER BY left(p.name, 80), p.id`
+	cheapestMerged = `) p ORDER BY p.price, p.id`
+	dearestMerged  = `) p ORDER BY p.price DESC, p.id DESC`
+	bestMerged     = `) p ORDER BY p.rating DESC, p.id DESC`
 )
 
 // list is a page of products, one query: of all, or of the given categories.
+//
+// It returns at least one row more than limit if there is one.
 func list(ctx context.Context, q pg.Queryer, s sorting, now time.Time, after position, limit int64, categories []string) (rows []card, err error) {
 	if categories == nil {
-		return rows, q.Select(ctx, &rows, s.list, now, s.key(after), after.ID, limit)
+		statement := s.list.few
+		if limit >= fewRows {
+			statement = s.list.many
+		}
+		return rows, q.Select(ctx, &rows, statement, now, s.key(after), after.ID)
 	}
-	return rows, q.Select(ctx, &rows, s.category, now, s.key(after), after.ID, limit, pg.Array(categories))
+	statement := s.category.few
+	if limit >= fewRows {
+		statement = s.category.many
+	}
+	return rows, q.Select(ctx, &rows, statement, now, s.key(after), after.ID, pg.Array(categories))
 }

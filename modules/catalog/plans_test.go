@@ -1,8 +1,10 @@
 package catalog
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"math"
-	"strings"
 	"testing"
 
 	"github.com/banyan-shop/banyan/api/catalogapi"
@@ -25,65 +27,126 @@ func TestPlansOfALargeCatalogue(t *testing.T) {
 	multiply(t)
 
 	now := b.Now()
-	none, tents, brand := pg.Array([]string{}), pg.Array(demoTree().subtree([]string{"tents"})), pg.Array([]string{"Tarn"})
-	outdoor := pg.Array(demoTree().subtree([]string{"outdoor"}))
-	type statement struct {
-		sql  string
-		args []any
+	of := demoTree().subtree
+	words := search{words: "granite & studio:*", max: math.MaxInt64}
+	filtered := search{words: "granite:*", categories: of([]string{"tents"}), brands: []string{"Tarn"}, max: 50_000}
+	noWords := search{categories: of([]string{"tents"}), brands: []string{"Tarn"}, max: 50_000}
+	reads := map[string]func(ctx context.Context, q pg.Queryer) error{
+		"page by id": func(ctx context.Context, q pg.Queryer) error {
+			_, err := productPage(ctx, q, now, string(catalogapi.DemoProductID(9)))
+			return err
+		},
+		"page by slug": func(ctx context.Context, q pg.Queryer) error {
+			_, err := productPage(ctx, q, now, slugify(demoProduct(9).name))
+			return err
+		},
+		"offers": func(ctx context.Context, q pg.Queryer) error {
+			rows, err := offers(ctx, q, now, []string{demoProduct(1).variants[0].sku, demoProduct(2).variants[0].sku}, "EUR")
+			if err == nil && len(rows) != 2 {
+				return fmt.Errorf("%d offers", len(rows))
+			}
+			return err
+		},
+		"products": func(ctx context.Context, q pg.Queryer) error {
+			_, err := cardsByID(ctx, q, now, []catalogapi.ProductID{catalogapi.DemoProductID(1), catalogapi.DemoProductID(2)})
+			return err
+		},
+		"facets of words": func(ctx context.Context, q pg.Queryer) error { _, err := facets(ctx, q, words); return err },
+		"total of words":  func(ctx context.Context, q pg.Queryer) error { _, err := total(ctx, q, words); return err },
 	}
-	statements := map[string]statement{
-		"page by id":      {`EXPLAIN ` + pageByID, []any{now, string(catalogapi.DemoProductID(9))}},
-		"page by slug":    {`EXPLAIN ` + pageBySlug, []any{now, slugify(demoProduct(9).name)}},
-		"facets of words": {`EXPLAIN ` + facetsOfWords, []any{none, none, int64(0), int64(math.MaxInt64), "granite & studio:*"}},
-		"total of words":  {`EXPLAIN ` + totalOfWords, []any{"granite & studio:*", none, none, int64(0), int64(math.MaxInt64)}},
-
-		"newest":   {`EXPLAIN ` + listNewest, []any{now, "2025-02-01T00:00:00Z", "~", int64(21)}},
-		"name":     {`EXPLAIN ` + listName, []any{now, "M", "", int64(21)}},
-		"cheapest": {`EXPLAIN ` + listCheapest, []any{now, int64(5000), "", int64(21)}},
-		"dearest":  {`EXPLAIN ` + listDearest, []any{now, int64(5000), "~", int64(21)}},
-		"best":     {`EXPLAIN ` + listBest, []any{now, int64(400), "~", int64(21)}},
-
-		"newest of a category":   {`EXPLAIN ` + categoryNewest, []any{now, "2025-02-01T00:00:00Z", "~", int64(21), outdoor}},
-		"name of a category":     {`EXPLAIN ` + categoryName, []any{now, "M", "", int64(21), outdoor}},
-		"cheapest of a category": {`EXPLAIN ` + categoryCheapest, []any{now, int64(5000), "", int64(21), outdoor}},
-		"dearest of a category":  {`EXPLAIN ` + categoryDearest, []any{now, int64(5000), "~", int64(21), outdoor}},
-		"best of a category":     {`EXPLAIN ` + categoryBest, []any{now, int64(400), "~", int64(21), outdoor}},
-
-		"relevance":       {`EXPLAIN ` + searchSQL + bestMatch, []any{now, int64(math.MaxInt64), "~", int64(21), "granite & studio:*", none, none, int64(0), int64(math.MaxInt64)}},
-		"words, filtered": {`EXPLAIN ` + searchSQL + cheapestFirst, []any{now, int64(-1), "", int64(21), "granite & studio:*", tents, brand, int64(0), int64(50_000)}},
-		"no words":        {`EXPLAIN ` + filterSQL + newestFirst, []any{now, "infinity", "~", int64(21), tents, brand, int64(0), int64(50_000)}},
-	}
-	for name, s := range statements {
-		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
-			plan := b.explain(t, mode, s.sql, s.args...)
-			if strings.Contains(plan, "Seq Scan on products") || strings.Contains(plan, "Seq Scan on variants") || strings.Contains(plan, "Seq Scan on prices") ||
-				strings.Contains(plan, "Seq Scan on levels") || strings.Contains(plan, "Seq Scan on images") {
-				t.Errorf("%s, %s:\n%s", name, mode, plan)
+	for name, by := range sortings {
+		middle := position{ID: "prd_m", Time: "2025-02-01T00:00:00Z", Name: "M", Value: 5000}
+		for page, at := range map[string]position{"first": by.first, "later": middle} {
+			for rows, limit := range map[string]int64{"few": 20, "many": 100} {
+				suffix := " by " + name + ", " + page + " page, " + rows
+				if name != "relevance" {
+					reads["list"+suffix] = func(ctx context.Context, q pg.Queryer) error {
+						_, err := list(ctx, q, by, now, at, limit, nil)
+						return err
+					}
+					reads["category"+suffix] = func(ctx context.Context, q pg.Queryer) error {
+						_, err := list(ctx, q, by, now, at, limit, of([]string{"outdoor"}))
+						return err
+					}
+					reads["filter"+suffix] = func(ctx context.Context, q pg.Queryer) error {
+						_, err := find(ctx, q, noWords, by, now, at, limit)
+						return err
+					}
+				}
+				reads["search"+suffix] = func(ctx context.Context, q pg.Queryer) error {
+					_, err := find(ctx, q, words, by, now, at, limit)
+					return err
+				}
+				reads["filtered search"+suffix] = func(ctx context.Context, q pg.Queryer) error {
+					_, err := find(ctx, q, filtered, by, now, at, limit)
+					return err
+				}
 			}
 		}
 	}
+	for name, read := range reads {
+		// Ten times, so that the server has settled on a plan, and counted by the server itself.
+		var scans []struct {
+			Table string
+			N     int64
+		}
+		err := b.DB.InTx(t.Context(), func(tx *pg.Tx) error {
+			for range 10 {
+				if err := read(t.Context(), tx); err != nil {
+					return err
+				}
+			}
+			return tx.Select(t.Context(), &scans, `
+				SELECT s.relname AS table, s.seq_scan AS n FROM pg_catalog.pg_stat_xact_user_tables s
+				WHERE s.schemaname = 'catalog' AND s.relname <> 'categories' AND s.seq_scan > 0`)
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, s := range scans {
+			t.Errorf("%s reads all of %s, %d times of 10", name, s.Table, s.N)
+		}
+	}
 
-	// And what comes of it is complete: a facet of all is what the table holds.
-	all := b.get(t, "/v1/search?facets=category&q=granite+studio&include=total")
-	if n := all["total"].(float64); n == 0 {
-		t.Errorf("nothing found: %v", all)
+	if n := b.get(t, "/v1/search?q=granite+studio&include=total")["total"].(float64); n == 0 {
+		t.Error("nothing found")
 	}
 }
 
-// explain is the plan of a statement; modes are PostgreSQL's plan_cache_mode.
-func (b bench) explain(t testing.TB, mode, statement string, args ...any) string {
-	t.Helper()
-	var lines []string
+// Statements that shoppers run by the thousand a second are planned once and not at every execution: planning takes longer.
+func TestPlansAreKept(t *testing.T) {
+	t.Parallel()
+	b := seeded(t, 2000)
+	shoptest.Exec(t, `ANALYZE catalog.products; ANALYZE catalog.variants; ANALYZE catalog.prices; ANALYZE catalog.levels; ANALYZE catalog.images`)
+	now := b.Now()
+	words := search{words: "running & shoe:*", max: math.MaxInt64}
+	var planned []string
 	err := b.DB.InTx(t.Context(), func(tx *pg.Tx) error {
-		if _, err := tx.Exec(t.Context(), `SELECT set_config('plan_cache_mode', $1, true)`, mode); err != nil {
-			return err
+		for i := range 12 {
+			var errs [10]error
+			_, errs[0] = productPage(t.Context(), tx, now, slugify(demoProduct(i+1).name))
+			_, errs[1] = list(t.Context(), tx, sortings["newest"], now, sortings["newest"].first, 20, nil)
+			_, errs[2] = list(t.Context(), tx, sortings["price"], now, sortings["price"].first, 20, nil)
+			_, errs[3] = list(t.Context(), tx, sortings["newest"], now, sortings["newest"].first, 20, demoTree().subtree([]string{"outdoor"}))
+			_, errs[4] = find(t.Context(), tx, words, sortings["relevance"], now, sortings["relevance"].first, 20)
+			_, errs[5] = facets(t.Context(), tx, words)
+			_, errs[6] = offers(t.Context(), tx, now, []string{demoProduct(i + 1).variants[0].sku}, "EUR")
+			_, errs[7] = cardsByID(t.Context(), tx, now, []catalogapi.ProductID{catalogapi.DemoProductID(i + 1)})
+			_, errs[8] = list(t.Context(), tx, sortings["price"], now, sortings["price"].first, 20, demoTree().subtree([]string{"tents"}))
+			_, errs[9] = list(t.Context(), tx, sortings["name"], now, sortings["name"].first, 20, demoTree().subtree([]string{"home"}))
+			if err := errors.Join(errs[:]...); err != nil {
+				return err
+			}
 		}
-		return tx.Select(t.Context(), &lines, statement, args...)
+		return tx.Select(t.Context(), &planned, `
+			SELECT s.statement FROM pg_catalog.pg_prepared_statements s WHERE s.custom_plans > 5 AND s.statement LIKE '%catalog.products p%'`)
 	})
 	if err != nil {
-		t.Fatalf("%s: %v", statement, err)
+		t.Fatal(err)
 	}
-	return strings.Join(lines, "\n")
+	for _, statement := range planned {
+		t.Errorf("planned at every execution:\n%s", statement)
+	}
 }
 
 // multiply adds 49 copies of every product, as a superuser: it takes longer than a module's statement may.

@@ -22,29 +22,39 @@ type search struct {
 
 // The query stands in a scalar subquery, so that it is parsed once and not for each row.
 const (
-	query     = `(SELECT to_tsquery('pg_catalog.english', $5))`
+	query     = `(SELECT to_tsquery('pg_catalog.english', $4))`
 	score     = `(ts_rank(p.search, ` + query + `) * 1000000)::bigint`
 	searchSQL = `SELECT ` + cardColumns + `, ` + score + ` AS score FROM catalog.products p
 		WHERE p.archived_at IS NULL AND p.search @@ ` + query + `
-		AND (cardinality($6::text[]) = 0 OR p.category = ANY ($6)) AND (cardinality($7::text[]) = 0 OR p.brand = ANY ($7))
-		AND p.price BETWEEN $8 AND $9`
+		AND (cardinality($5::text[]) = 0 OR p.category = ANY ($5)) AND (cardinality($6::text[]) = 0 OR p.brand = ANY ($6))
+		AND ` + priceOf + ` BETWEEN $7 AND $8`
 	filterSQL = `SELECT ` + cardColumns + ` FROM catalog.products p
 		WHERE p.archived_at IS NULL
-		AND (cardinality($5::text[]) = 0 OR p.category = ANY ($5)) AND (cardinality($6::text[]) = 0 OR p.brand = ANY ($6))
-		AND p.price BETWEEN $7 AND $8`
+		AND (cardinality($4::text[]) = 0 OR p.category = ANY ($4)) AND (cardinality($5::text[]) = 0 OR p.brand = ANY ($5))
+		AND ` + priceOf + ` BETWEEN $6 AND $7`
+
+	// No index has this sum: a range of unknown ends looks so rare to the server that it would rather read all products
+	// in order of price than those with the words.
+	priceOf = `p.price + 0`
 )
 
-// find is a page of what s finds, one query.
+// find is a page of what s finds, one query. As list it returns more than limit if there is more.
 func find(ctx context.Context, q pg.Queryer, s search, by sorting, now time.Time, after position, limit int64) (rows []card, err error) {
-	switch {
-	case s.words != "":
-		return rows, q.Select(ctx, &rows, by.search, now, by.key(after), after.ID, limit, s.words,
-			pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
-	case s.brands == nil && s.min == 0 && s.max == math.MaxInt64:
+	if s.words == "" && s.brands == nil && s.min == 0 && s.max == math.MaxInt64 {
 		return list(ctx, q, by, now, after, limit, s.categories)
 	}
-	return rows, q.Select(ctx, &rows, by.filter, now, by.key(after), after.ID, limit,
-		pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+	if s.words == "" {
+		statement := by.filter.few
+		if limit >= fewRows {
+			statement = by.filter.many
+		}
+		return rows, q.Select(ctx, &rows, statement, now, by.key(after), after.ID, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+	}
+	statement := by.search.few
+	if limit >= fewRows {
+		statement = by.search.many
+	}
+	return rows, q.Select(ctx, &rows, statement, now, by.key(after), after.ID, s.words, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
 }
 
 // maxTotal is as far as hits are counted: counting more costs more than anybody gains by it.
@@ -54,11 +64,11 @@ const (
 	totalOfWords = `SELECT count(*) FROM (SELECT 1 FROM catalog.products p
 		WHERE p.archived_at IS NULL AND p.search @@ (SELECT to_tsquery('pg_catalog.english', $1))
 		AND (cardinality($2::text[]) = 0 OR p.category = ANY ($2)) AND (cardinality($3::text[]) = 0 OR p.brand = ANY ($3))
-		AND p.price BETWEEN $4 AND $5 LIMIT 1000) AS hits`
+		AND ` + priceOf + ` BETWEEN $4 AND $5 LIMIT 1000) AS hits`
 	totalOfAll = `SELECT count(*) FROM (SELECT 1 FROM catalog.products p
 		WHERE p.archived_at IS NULL
 		AND (cardinality($1::text[]) = 0 OR p.category = ANY ($1)) AND (cardinality($2::text[]) = 0 OR p.brand = ANY ($2))
-		AND p.price BETWEEN $3 AND $4 LIMIT 1000) AS hits`
+		AND ` + priceOf + ` BETWEEN $3 AND $4 LIMIT 1000) AS hits`
 )
 
 func total(ctx context.Context, q pg.Queryer, s search) (n int64, err error) {
@@ -86,8 +96,8 @@ const (
 		WHERE cardinality($1::text[]) = 0 OR h.category = ANY ($1) GROUP BY h.brand`
 	facetsHead = `WITH hits AS MATERIALIZED (SELECT p.category, p.brand, count(*) AS n FROM catalog.products p WHERE p.archived_at IS NULL`
 
-	facetsOfWords  = facetsHead + ` AND p.price BETWEEN $3 AND $4 AND p.search @@ (SELECT to_tsquery('pg_catalog.english', $5))` + facetsEnd
-	facetsOfPrices = facetsHead + ` AND p.price BETWEEN $3 AND $4` + facetsEnd
+	facetsOfWords  = facetsHead + ` AND ` + priceOf + ` BETWEEN $3 AND $4 AND p.search @@ (SELECT to_tsquery('pg_catalog.english', $5))` + facetsEnd
+	facetsOfPrices = facetsHead + ` AND ` + priceOf + ` BETWEEN $3 AND $4` + facetsEnd
 	facetsOfAll    = facetsHead + facetsEnd // reads an index alone
 )
 

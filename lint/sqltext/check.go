@@ -69,7 +69,6 @@ var ends = map[string]bool{
 type level struct {
 	from     bool // inside a FROM (or USING) list
 	noClause bool // arguments of extract, substring, trim, overlay: their FROM is no clause
-	ddl      bool
 }
 
 type checker struct {

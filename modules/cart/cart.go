@@ -163,7 +163,7 @@ func hashToken(token string) []byte {
 
 // callerOf is who sent a request: the user, or the guest by the token of the cart.
 func callerOf(ctx context.Context, token string) owner {
-	return ownerOf(cartapi.Owner{User: ids.ID(auth.From(ctx).User), Token: token})
+	return ownerOf(cartapi.Owner{User: auth.From(ctx).User, Token: token})
 }
 
 // expiry is when a cart of that owner ends if nobody touches it.

@@ -290,8 +290,8 @@ func TestWhatACartRefuses(t *testing.T) {
 	b.catalog.Add("MUG", "Mug", eur(1290), 5)
 	b.catalog.Add("PIN", "Pin", eur(1), 10_000)
 	g := b.guest(t)
-	v := g.add(t, "MUG", 4)
-	v = g.add(t, "PIN", 990)
+	g.add(t, "MUG", 4)
+	v := g.add(t, "PIN", 990)
 	mug, current := "/items/"+string(v.Lines[0].ID), web.ETag(v.Version)
 	for _, c := range []struct {
 		name, method, path, body, match, want string

@@ -68,9 +68,8 @@ func (m *Module) split(ctx context.Context, tx *pg.Tx, id ids.ID, lines []shippi
 		return "", errs.Conflictf("nothing_to_ship", "all of the order is in a parcel, or cancelled")
 	}
 	from := all[0]
-	moved := from.content
 	if len(lines) > 0 {
-		moved = from.content.take(want)
+		moved := from.content.take(want)
 		if !want.empty() {
 			return "", errs.Conflictf("nothing_to_ship", "some of this is in a parcel already, cancelled or was not ordered").
 				WithDetails(shippingapi.CancelledLines{Left: from.content.lines()})

@@ -443,7 +443,7 @@ func applyTemplate(ctx context.Context, db *sql.DB, schema, file string) (err er
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // does nothing after the commit
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
 	res, err := tx.ExecContext(ctx, `INSERT INTO `+ident(schema)+`.platform_version (file) VALUES ($1) ON CONFLICT DO NOTHING`, path.Base(file))
 	if err != nil {
 		return err

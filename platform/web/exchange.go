@@ -458,7 +458,7 @@ func (x *exchange) write(status int, contentType string, body []byte) {
 	}
 	w.WriteHeader(status)
 	if len(body) > 0 {
-		w.Write(body) // an error means that the client has gone
+		_, _ = w.Write(body) // an error means that the client has gone
 	}
 }
 

@@ -101,7 +101,7 @@ func (x *exchange) fail(err error) {
 		// Only details that are not JSON can do that; the code is worth more than they are.
 		b.Reset()
 		p.Details = nil
-		encode(b, &p)
+		_ = encode(b, &p)
 	}
 	x.write(status, problemType, b.Bytes())
 }

@@ -114,9 +114,9 @@ var problemIndex = template.Must(template.New("problems").Parse(`<!doctype html>
 func (x *exchange) problemPage(code string) {
 	var b strings.Builder
 	if code == "" {
-		problemIndex.Execute(&b, x.server.router.Problems())
+		_ = problemIndex.Execute(&b, x.server.router.Problems())
 	} else if p, ok := x.server.problems[code]; ok {
-		problemPage.Execute(&b, p)
+		_ = problemPage.Execute(&b, p)
 	} else {
 		x.fail(notFound())
 		return

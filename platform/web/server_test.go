@@ -89,6 +89,7 @@ func TestHeadersHaveALimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer r.Body.Close()
 	if r.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("got %d", r.StatusCode)
 	}

@@ -107,7 +107,7 @@ func crash(t *testing.T, binary, database, place string) {
 	if err == nil {
 		err = until(open, "everything to be done", func() (bool, error) {
 			done, err := drained(open, db)
-			return done && ready("http://"+house.listen), err
+			return done && ready(open, "http://"+house.listen), err
 		})
 	}
 	close(stop)
@@ -247,8 +247,12 @@ func (h *house) mourn(ctx context.Context) error {
 }
 
 // ready says whether a shop is up: one that is told to stop before it can hear that dies of it.
-func ready(url string) bool {
-	res, err := http.Get(url + "/readyz")
+func ready(ctx context.Context, url string) bool {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(q)
 	if err != nil {
 		return false
 	}
@@ -348,11 +352,18 @@ var invariants = []invariant{
 	{"I4: the books say what the provider says", `
 		SELECT e.n, i.n FROM (SELECT coalesce(sum(amount), 0) AS n FROM payments.entries WHERE account = 'provider') AS e,
 			(SELECT coalesce(sum(captured - refunded), 0) AS n FROM payments.simulator_intents) AS i WHERE e.n <> i.n`},
-	{"I5: a placed order has a parcel and a confirmation, another neither", `
+	{"I5: a placed order has a parcel, unless it was cancelled before, and a confirmation; another has neither", `
 		SELECT o.id, o.state, s.n AS parcels, m.n AS confirmations FROM orders.orders o
 		CROSS JOIN LATERAL (SELECT count(*) AS n FROM shipping.shipments s WHERE s.order_id = o.id) AS s
 		CROSS JOIN LATERAL (SELECT count(*) AS n FROM notifications.messages m WHERE m.template = 'order_confirmation' AND m.data->>'order' = o.id) AS m
-		WHERE s.n <> (o.placed_at IS NOT NULL)::int OR m.n <> (o.placed_at IS NOT NULL)::int`},
+		WHERE s.n > 1 OR s.n <> (o.placed_at IS NOT NULL)::int AND o.state <> 'cancelled' OR m.n <> (o.placed_at IS NOT NULL)::int`},
+	{"I5: parcels hold what was ordered less what was cancelled", `
+		WITH due AS (
+			SELECT o.id, l.sku, l.quantity - coalesce(l.cancelled, 0) AS n
+			FROM orders.orders o, jsonb_to_recordset(o.lines) AS l (sku text, quantity bigint, cancelled bigint) WHERE o.placed_at IS NOT NULL),
+		held AS (
+			SELECT s.order_id AS id, l.sku, l.quantity AS n FROM shipping.shipments s JOIN shipping.shipment_lines l ON l.shipment_id = s.id)
+		SELECT id, sku, due.n AS due, held.n AS held FROM due FULL JOIN held USING (id, sku) WHERE coalesce(due.n, 0) <> coalesce(held.n, 0)`},
 	{"I5: a cancellation is told once", `
 		SELECT o.id, c.n AS cancellations, m.n AS told FROM orders.orders o
 		CROSS JOIN LATERAL (SELECT count(*) AS n FROM orders.cancellations c WHERE c.order_id = o.id AND c.state = 'done') AS c

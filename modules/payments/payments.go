@@ -196,6 +196,11 @@ func (m *Module) record(ctx context.Context, id paymentsapi.ID, in Intent, cause
 		if p, err = paymentByID(ctx, tx, id); err != nil {
 			return err
 		}
+		if p.State == paymentsapi.Voided || p.State == paymentsapi.Failed { // who asked for a void may not live to end it
+			if err := endVoids(ctx, tx, id, p.State == paymentsapi.Voided, m.Now()); err != nil {
+				return err
+			}
+		}
 		if cause == nil {
 			return nil
 		}

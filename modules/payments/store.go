@@ -100,6 +100,14 @@ func endCommand(ctx context.Context, tx *pg.Tx, key string, done bool, now time.
 		WHERE key = $1 AND state = 'initiated'`, key, done, now)
 }
 
+// endVoids closes the voids of a payment that has come to its end.
+func endVoids(ctx context.Context, tx *pg.Tx, id paymentsapi.ID, done bool, now time.Time) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE payments.commands SET state = CASE WHEN $2 THEN 'done' ELSE 'refused' END, done_at = $3
+		WHERE payment = $1 AND kind = 'void' AND state = 'initiated'`, id, done, now)
+	return err
+}
+
 // bookAmount turns a claim into the fact, or gives it back.
 func bookAmount(ctx context.Context, tx *pg.Tx, c command, done bool, now time.Time) (payment, error) {
 	var p payment

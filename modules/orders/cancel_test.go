@@ -125,6 +125,10 @@ func TestCancellation(t *testing.T) {
 		if n := b.count(`SELECT count(*) FROM orders.cancellations WHERE attention AND order_id = $1`, id); n != 1 {
 			t.Error("nobody is asked to look")
 		}
+		list := b.do("GET", "/v1/admin/cancellations", call{as: staff})
+		if data, _ := list.body["data"].([]any); len(data) != 1 || data[0].(map[string]any)["order_id"] != id {
+			t.Errorf("needing attention: %d %s", list.status, list.raw)
+		}
 		b.calls.before = nil
 		b.work()
 		if o := b.stored(id); o.State != cancelled {

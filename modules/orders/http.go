@@ -54,6 +54,10 @@ func (m *Module) Routes(r *web.Router) {
 		ID: "listCheckouts", Tag: "checkout", Summary: "Checkouts by state; needs_attention are those tried too often",
 	}, m.listCheckouts)
 
+	web.Get(r, "/v1/admin/cancellations", readAll, web.Route{
+		ID: "listCancellations", Tag: "orders", Summary: "Cancellations that need attention: their refund was tried too often",
+	}, m.listCancellations)
+
 	for _, p := range problems() {
 		r.Problem(p[0], p[1], p[2])
 	}
@@ -505,7 +509,7 @@ func (m *Module) listCheckouts(ctx context.Context, in *listAllInput) (*web.Repl
 	if state == "needs_attention" {
 		rows, err = checkoutsNeedingAttention(ctx, m.DB, ids.ID(at.ID), in.Limit+1)
 	} else {
-		rows, err = checkoutsIn(ctx, m.DB, state, ids.ID(at.ID), in.Limit+1)
+		rows, err = checkoutsIn(ctx, m.DB, checkoutState(state), ids.ID(at.ID), in.Limit+1)
 	}
 	if err != nil {
 		return nil, err
@@ -522,6 +526,37 @@ func (m *Module) listCheckouts(ctx context.Context, in *listAllInput) (*web.Repl
 		})
 	}
 	return &web.Reply[web.Page[CheckoutRow]]{Body: p}, nil
+}
+
+// CancellationRow is a cancellation as staff see it.
+type CancellationRow struct {
+	ID        ids.ID       `json:"id"`
+	Order     ordersapi.ID `json:"order_id"`
+	State     string       `json:"state"`
+	Refund    money.Amount `json:"refund"`
+	Tries     int64        `json:"tries"`
+	LastError string       `json:"last_error"`
+	CreatedAt time.Time    `json:"created_at"`
+}
+
+func (m *Module) listCancellations(ctx context.Context, in *listOrdersInput) (*web.Reply[web.Page[CancellationRow]], error) {
+	var at position
+	if _, err := m.Cursors.Decode("cancellations", in.Cursor, &at); err != nil {
+		return nil, err
+	}
+	rows, err := cancellationsNeedingAttention(ctx, m.DB, ids.ID(at.ID), in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	p := web.Page[CancellationRow]{Data: []CancellationRow{}}
+	if int64(len(rows)) > in.Limit {
+		rows = rows[:in.Limit]
+		p.NextCursor = m.Cursors.Encode("cancellations", position{string(rows[in.Limit-1].ID)})
+	}
+	for _, c := range rows {
+		p.Data = append(p.Data, CancellationRow{c.ID, c.Order, c.State, money.Of(c.Refund, c.Currency), c.Tries, c.LastError, c.CreatedAt.UTC()})
+	}
+	return &web.Reply[web.Page[CancellationRow]]{Body: p}, nil
 }
 
 // CancellationBody says what to cancel: nothing said means all that is not shipped.

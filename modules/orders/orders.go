@@ -160,7 +160,7 @@ func operation[T ~string](saga T, step string) string {
 	return operationKey(string(saga), step)
 }
 
-// lines of user ids that appear as actors in an order's history.
+// actorOf is who a shopper is in an order's history.
 func actorOf(customer ids.ID) string {
 	if customer == "" {
 		return "guest"

@@ -20,6 +20,14 @@ const orderColumns = `id, number, checkout, cart, customer, email, state, versio
 	subtotal, discount, shipping, shipping_tax, tax, total, captured, refunded, payment, carrier, service, address, history,
 	placed_at, created_at, updated_at`
 
+// orBehindAll is an id to page from: the one given, or one behind every other.
+func orBehindAll[T ~string](id T) string {
+	if id == "" {
+		return "zzz"
+	}
+	return string(id)
+}
+
 func findOrder(ctx context.Context, q pg.Queryer, id ordersapi.ID) (*order, error) {
 	var o order
 	return &o, q.Get(ctx, &o, `SELECT `+orderColumns+` FROM orders.orders WHERE id = $1`, id)
@@ -42,22 +50,22 @@ func ownOrder(ctx context.Context, q pg.Queryer, id ordersapi.ID, user ids.ID, s
 func ordersOf(ctx context.Context, q pg.Queryer, customer ids.ID, before ordersapi.ID, limit int64) ([]order, error) {
 	var os []order
 	err := q.Select(ctx, &os, `SELECT `+orderColumns+` FROM orders.orders
-		WHERE customer <> '' AND customer = $1 AND ($2 = '' OR id < $2) AND state NOT IN ('pending_payment', 'expired')
-		ORDER BY id DESC LIMIT $3`, customer, before, limit)
+		WHERE customer <> '' AND customer = $1 AND id < $2 AND state NOT IN ('pending_payment', 'expired')
+		ORDER BY id DESC LIMIT $3`, customer, orBehindAll(before), limit)
 	return os, err
 }
 
 func allOrders(ctx context.Context, q pg.Queryer, before ordersapi.ID, limit int64) ([]order, error) {
 	var os []order
 	err := q.Select(ctx, &os, `SELECT `+orderColumns+` FROM orders.orders
-		WHERE ($1 = '' OR id < $1) ORDER BY id DESC LIMIT $2`, before, limit)
+		WHERE id < $1 ORDER BY id DESC LIMIT $2`, orBehindAll(before), limit)
 	return os, err
 }
 
 func ordersIn(ctx context.Context, q pg.Queryer, s string, before ordersapi.ID, limit int64) ([]order, error) {
 	var os []order
 	err := q.Select(ctx, &os, `SELECT `+orderColumns+` FROM orders.orders
-		WHERE state = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3`, s, before, limit)
+		WHERE state = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, s, orBehindAll(before), limit)
 	return os, err
 }
 
@@ -191,17 +199,23 @@ func activeCheckout(ctx context.Context, q pg.Queryer, cart cartapi.ID) (*checko
 		WHERE cart = $1 AND state IN ('pending', 'action_required', 'payment_failed')`, cart)
 }
 
-func checkoutsIn(ctx context.Context, q pg.Queryer, s string, before ids.ID, limit int64) ([]checkout, error) {
-	var cs []checkout
-	err := q.Select(ctx, &cs, `SELECT `+checkoutColumns+` FROM orders.checkouts
-		WHERE state = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3`, s, before, limit)
+// checkoutsIn reads those of a state that is rarer than placed by its index, which does not hold the placed ones; of these the
+// newest are never far.
+func checkoutsIn(ctx context.Context, q pg.Queryer, s checkoutState, before ids.ID, limit int64) (cs []checkout, err error) {
+	if s == statePlaced {
+		err = q.Select(ctx, &cs, `SELECT `+checkoutColumns+` FROM orders.checkouts
+			WHERE state = 'placed' AND id < $1 ORDER BY id DESC LIMIT $2`, orBehindAll(before), limit)
+	} else {
+		err = q.Select(ctx, &cs, `SELECT `+checkoutColumns+` FROM orders.checkouts
+			WHERE state = $1 AND state <> 'placed' AND id < $2 ORDER BY id DESC LIMIT $3`, string(s), orBehindAll(before), limit)
+	}
 	return cs, err
 }
 
 func checkoutsNeedingAttention(ctx context.Context, q pg.Queryer, before ids.ID, limit int64) ([]checkout, error) {
 	var cs []checkout
 	err := q.Select(ctx, &cs, `SELECT `+checkoutColumns+` FROM orders.checkouts
-		WHERE attention AND ($1 = '' OR id < $1) ORDER BY id DESC LIMIT $2`, before, limit)
+		WHERE attention AND id < $1 ORDER BY id DESC LIMIT $2`, orBehindAll(before), limit)
 	return cs, err
 }
 
@@ -288,6 +302,13 @@ func findCancellation(ctx context.Context, q pg.Queryer, k key) (*cancellation, 
 func openCancellations(ctx context.Context, q pg.Queryer, id ordersapi.ID) ([]*cancellation, error) {
 	var cs []*cancellation
 	err := q.Select(ctx, &cs, `SELECT `+cancellationColumns+` FROM orders.cancellations WHERE order_id = $1 AND state = 'pending' ORDER BY id`, id)
+	return cs, err
+}
+
+func cancellationsNeedingAttention(ctx context.Context, q pg.Queryer, before ids.ID, limit int64) ([]cancellation, error) {
+	var cs []cancellation
+	err := q.Select(ctx, &cs, `SELECT `+cancellationColumns+` FROM orders.cancellations
+		WHERE attention AND id < $1 ORDER BY id DESC LIMIT $2`, orBehindAll(before), limit)
 	return cs, err
 }
 

@@ -178,6 +178,7 @@ var rows = []row{
 		return call{method: "POST", target: "/v1/admin/orders/" + e.bought() + "/cancellations", body: `{"reason":"the shopper called","restock":true}`}.with("Idempotency-Key", w.key1())
 	}},
 	{id: "listCheckouts", status: 200, make: get("/v1/admin/checkouts?limit=2")},
+	{id: "listCancellations", status: 200, make: get("/v1/admin/cancellations?limit=2")},
 
 	{id: "viewMails", status: 200, make: get("/dev/mail")},
 	{id: "listMails", status: 200, make: get("/dev/mail.json?to=gina@example.com")},

@@ -40,11 +40,11 @@ CREATE TABLE catalog.products (
 
 -- One index a sort, and one a sort within a category: a list reads as many rows as it shows.
 CREATE INDEX products_newest ON catalog.products (created_at DESC, id DESC) WHERE archived_at IS NULL;
-CREATE INDEX products_name ON catalog.products (name, id) WHERE archived_at IS NULL;
+CREATE INDEX products_name ON catalog.products (left(name, 80), id) WHERE archived_at IS NULL;
 CREATE INDEX products_price ON catalog.products (price, id) WHERE archived_at IS NULL;
 CREATE INDEX products_rating ON catalog.products (rating DESC, id DESC) WHERE archived_at IS NULL;
 CREATE INDEX products_category_newest ON catalog.products (category, created_at DESC, id DESC) WHERE archived_at IS NULL;
-CREATE INDEX products_category_name ON catalog.products (category, name, id) WHERE archived_at IS NULL;
+CREATE INDEX products_category_name ON catalog.products (category, left(name, 80), id) WHERE archived_at IS NULL;
 CREATE INDEX products_category_price ON catalog.products (category, price, id) WHERE archived_at IS NULL;
 CREATE INDEX products_category_rating ON catalog.products (category, rating DESC, id DESC) WHERE archived_at IS NULL;
 CREATE INDEX products_brand ON catalog.products (brand, category) WHERE archived_at IS NULL;

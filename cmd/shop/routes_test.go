@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"testing"
 )
 
 // kind says whose things a route's path, or the cart in its body, names, and so who may use it beside the declared permission.
@@ -241,25 +240,6 @@ func (w *world) known() map[string]row {
 		w.t.FailNow()
 	}
 	return byID
-}
-
-// TestEveryRouteAnswers calls each route as it is meant to be called: that is what makes the other tests' refusals worth
-// something.
-func TestEveryRouteAnswers(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, map[string]string{"users.login_delays": "false"})
-	byID := w.known()
-	for _, rt := range w.doc.routes {
-		r := byID[rt.ID]
-		e := w.fresh("owner")
-		c := r.make(w, e)
-		if a := w.send(w.rightly(rt.Permission, e, c)); a.status != r.status {
-			t.Errorf("%s: want %d: %s", rt.ID, r.status, a)
-		}
-		if r.leaves {
-			w.tokens["owner"] = w.login("owner")
-		}
-	}
 }
 
 // rightly is the call by somebody who may make it.

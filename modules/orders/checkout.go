@@ -214,7 +214,7 @@ func (m *Module) again(ctx context.Context, used usedKey, hash []byte) (begun, e
 	}
 	c, err := m.claim(ctx, used.Checkout) // what a crash left is taken up at once
 	if pg.NoRows(err) {
-		c, err = findCheckout(ctx, m.DB, used.Checkout)
+		c, err = m.readCheckout(ctx, used.Checkout)
 	}
 	if err != nil {
 		return begun{}, fmt.Errorf("checkout %s: %w", used.Checkout, err)
@@ -228,6 +228,15 @@ func (m *Module) again(ctx context.Context, used usedKey, hash []byte) (begun, e
 	return begun{checkout: c, mine: c.Attempt == used.Attempt}, nil
 }
 
+// readCheckout is a checkout as it stands. One that is gone was refused before anything was begun.
+func (m *Module) readCheckout(ctx context.Context, id ids.ID) (*checkout, error) {
+	c, err := findCheckout(context.WithoutCancel(ctx), m.DB, id)
+	if pg.NoRows(err) {
+		return nil, errs.Unavailablef("the checkout was refused just now: try again to hear why")
+	}
+	return c, err
+}
+
 func inProgress(c *checkout, tell bool) error {
 	err := errs.Conflictf("checkout_in_progress", "This cart is in a checkout already.")
 	if tell {
@@ -239,12 +248,15 @@ func inProgress(c *checkout, tell bool) error {
 // keepReply stores a refusal for its key's repeats. A request that was wrong in itself is forgotten instead, so that it may be
 // mended under the same key, and so is a failure of ours.
 func keepReply(ctx context.Context, tx *pg.Tx, c *checkout) error {
-	switch why := c.Failure.V; why.Kind {
-	case errs.Invalid, errs.NotFound, errs.Unavailable:
-		return forgetKey(ctx, tx, c.key)
-	default:
+	if why := c.Failure.V; repeatable(why) {
 		return saveReply(ctx, tx, c.key, stored{Refusal: why})
 	}
+	return forgetKey(ctx, tx, c.key)
+}
+
+// repeatable says whether a refusal is the answer to every repeat of its key.
+func repeatable(why *errs.Error) bool {
+	return why.Kind != errs.Invalid && why.Kind != errs.NotFound && why.Kind != errs.Unavailable
 }
 
 // drive takes a checkout as far as it goes while we hold its lease. It returns errLease when another took it over.

@@ -191,7 +191,7 @@ func (m *Module) postCheckout(ctx context.Context, in *checkoutInput) (*web.Repl
 	c = b.checkout
 	if err := m.drive(running, c); err != nil {
 		m.log("checkout", c.ID, err) // another has it now, or will
-		if c, err = findCheckout(context.WithoutCancel(ctx), m.DB, c.ID); err != nil {
+		if c, err = m.readCheckout(ctx, c.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -341,7 +341,7 @@ func (m *Module) settled(ctx context.Context, c *checkout, until time.Time, done
 	look := time.NewTicker(m.Config.Poll)
 	defer look.Stop()
 	for {
-		fresh, err := findCheckout(context.WithoutCancel(ctx), m.DB, c.ID)
+		fresh, err := m.readCheckout(ctx, c.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -378,7 +378,7 @@ func (m *Module) postConfirm(ctx context.Context, in *CheckoutRef) (*web.Reply[C
 		if !looked {
 			wait = m.Config.Lease
 		}
-		if c, err = findCheckout(ctx, m.DB, c.ID); err != nil {
+		if c, err = m.readCheckout(ctx, c.ID); err != nil {
 			return nil, err
 		}
 		if c, err = m.settled(ctx, c, time.Now().Add(wait), func(c *checkout) bool { return c.State != from }); err != nil {

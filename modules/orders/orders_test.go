@@ -722,6 +722,22 @@ func TestCheckoutRefusals(t *testing.T) {
 			t.Errorf("mended: %d %s", a.status, a.raw)
 		}
 	})
+	t.Run("a stranger's cart, and nothing is kept of the try", func(t *testing.T) {
+		k := b.guestBasket()
+		before := b.count(`SELECT (SELECT count(*) FROM orders.checkouts) + (SELECT count(*) FROM orders.checkout_keys)`)
+		mine := k.owner
+		k.owner.Token = "guess"
+		if a := b.checkout(k, "stranger", "tok_approve"); a.status != http.StatusNotFound {
+			t.Errorf("got %d %s", a.status, a.raw)
+		}
+		if n := b.count(`SELECT (SELECT count(*) FROM orders.checkouts) + (SELECT count(*) FROM orders.checkout_keys)`); n != before {
+			t.Errorf("%d rows more", n-before)
+		}
+		k.owner = mine
+		if a := b.checkout(k, "owner", "tok_approve"); a.status != http.StatusCreated {
+			t.Errorf("its owner: %d %s", a.status, a.raw)
+		}
+	})
 	t.Run("a second device is told which checkout runs", func(t *testing.T) {
 		k := b.guestBasket()
 		first := b.checkout(k, "device-1", "tok_3ds")

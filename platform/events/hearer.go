@@ -148,10 +148,7 @@ func beginSQL(schema string) string {
 	return `
 		WITH waiting AS (
 			SELECT 1 FROM ` + s + `.retry WHERE consumer = $1 AND key = $3 LIMIT 1),
-		fresh AS (
-			INSERT INTO ` + s + `.inbox (consumer, event_id, handled_at)
-			SELECT $1, $2, now() WHERE NOT EXISTS (SELECT 1 FROM waiting)
-			ON CONFLICT (consumer, event_id) DO NOTHING RETURNING 1)
+		fresh AS (` + freshSQL(s+".inbox") + `)
 		SELECT EXISTS (SELECT 1 FROM waiting) AS waiting, EXISTS (SELECT 1 FROM fresh) AS fresh`
 }
 

@@ -209,7 +209,7 @@ func (tx *Tx) commit() error {
 	case errors.As(err, &e), errors.Is(err, pq.ErrInFailedTransaction), errors.Is(err, errBusy):
 		return mapped(err) // the server, or nobody yet, said no
 	}
-	return tx.db.resolve(tx.ctx, tx.xid, tx.pid, err)
+	return tx.unanswered(err)
 }
 
 // resolve finds out whether a transaction whose COMMIT got no answer has happened. A transaction that is still in progress

@@ -111,6 +111,13 @@ func databaseOf(t testing.TB, module string) *database {
 		if err := migrate.Up(t.Context(), bare(d.url, module)); err != nil {
 			t.Fatal(err)
 		}
+		// A clone has not its template's grants on the database, and the migrator has just shut it to those it does not know.
+		if err := asAdmin(t.Context(), d.url, func(c *sql.DB) error {
+			_, err := c.ExecContext(t.Context(), `GRANT CONNECT ON DATABASE `+pg.DatabaseName(d.url)+` TO PUBLIC`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 		d.ready[module] = true
 	}
 	return d

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -22,25 +23,28 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/banyan-shop/banyan/platform/pg"
 )
 
 type cli struct {
-	Seconds float64  `default:"5" help:"How long each path is measured at each number of clients."`
-	Warm    float64  `default:"1" help:"Seconds of load before that."`
-	Paths   []string `help:"Only these: list, page, search, search-cached, add, checkout." placeholder:"PATH,…"`
-	Clients []int    `default:"1,32" help:"Numbers of clients."`
-	Raw     bool     `default:"true" negatable:"" help:"Measure the raw limit too, by pgbench."`
-	RawOpts string   `name:"raw-options" help:"Server options of pgbench's sessions, where the shop's own differ from the server's: '-c plan_cache_mode=force_generic_plan'." placeholder:"OPTIONS"`
-	Profile string   `help:"Keep CPU profiles of the shop in this directory, one a path and number of clients." placeholder:"DIR"`
-	Scripts string   `help:"Keep the scripts of pgbench in this directory." placeholder:"DIR"`
-	Output  string   `short:"o" enum:"table,json" default:"table" help:"table or json."`
+	Seconds float64           `default:"5" help:"How long each path is measured at each number of clients."`
+	Warm    float64           `default:"1" help:"Seconds of load before that."`
+	Paths   []string          `help:"Only these: list, page, search, search-cached, add, checkout." placeholder:"PATH,…"`
+	Clients []int             `default:"1,32" help:"Numbers of clients."`
+	Raw     bool              `default:"true" negatable:"" help:"Measure the raw limit too, by pgbench."`
+	Set     map[string]string `help:"A setting of PostgreSQL to try, for the shop and for pgbench." placeholder:"NAME=VALUE"`
+	Profile string            `help:"Keep CPU profiles of the shop in this directory, one a path and number of clients." placeholder:"DIR"`
+	Scripts string            `help:"Keep the scripts of pgbench in this directory." placeholder:"DIR"`
+	Output  string            `short:"o" enum:"table,json" default:"table" help:"table or json."`
 }
 
 const examples = `Examples:
 
     go run ./cmd/bench
     go run ./cmd/bench --seconds 10 --paths list,page -o json
-    go run ./cmd/bench --paths checkout --clients 32 --no-raw --profile /tmp/profiles`
+    go run ./cmd/bench --paths checkout --clients 32 --no-raw --profile /tmp/profiles
+    go run ./cmd/bench --paths add,checkout --set plan_cache_mode=force_generic_plan`
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == helloFlag {
@@ -157,6 +161,15 @@ func (b *bench) run(ctx context.Context) (err error) {
 		}
 	}()
 	b.report.Cold = b.shop.took
+	for name, value := range b.Set {
+		if !settingName.MatchString(name) {
+			return fmt.Errorf("--set %s is no setting of PostgreSQL", name)
+		}
+		if _, err := b.shop.db.ExecContext(ctx, "ALTER DATABASE shop SET "+name+" = "+pg.Literal(value)); err != nil {
+			return fmt.Errorf("--set %s: %w", name, err)
+		}
+		b.complain("measured with %s = %s, which is not how the shop runs", name, value)
+	}
 	if b.pgbench != "" {
 		if err := b.listen(ctx, binary, chosen); err != nil {
 			return err
@@ -186,6 +199,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 	b.report.Resident = b.shop.resident()
 	return b.orientation(ctx)
 }
+
+var settingName = regexp.MustCompile(`^[a-z_.]+$`)
 
 func (b *bench) complain(format string, args ...any) {
 	b.report.Complaint = append(b.report.Complaint, fmt.Sprintf(format, args...))
@@ -324,7 +339,7 @@ func (b *bench) measure(ctx context.Context, p path, clients int) error {
 	}
 	if s := b.scripts[p.name]; s != nil {
 		b.say("  the same by pgbench")
-		if r.Raw, r.RawCPU, err = s.run(ctx, b.shop, b.pgbench, b.RawOpts, clients, duration(b.Warm), duration(b.Seconds)); err != nil {
+		if r.Raw, r.RawCPU, err = s.run(ctx, b.shop, b.pgbench, clients, duration(b.Warm), duration(b.Seconds)); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -379,7 +394,7 @@ func (b *bench) orientation(ctx context.Context) error {
 	}
 	for _, n := range b.Clients {
 		b.say("pgbench's select by key, %d clients", n)
-		rate, _, err := s.run(ctx, b.shop, b.pgbench, b.RawOpts, n, duration(b.Warm), duration(min(b.Seconds, 3)))
+		rate, _, err := s.run(ctx, b.shop, b.pgbench, n, duration(b.Warm), duration(min(b.Seconds, 3)))
 		if err != nil {
 			return err
 		}

@@ -412,7 +412,7 @@ var (
 
 // run is how often a second pgbench gets through the script, beside a shop that is halted. The first seconds, in which it
 // prepares the statements, do not count. cpu is PostgreSQL's, in milliseconds for one run of the script.
-func (s *script) run(ctx context.Context, sh *shop, program, options string, clients int, warm, measure time.Duration) (rate, cpu float64, err error) {
+func (s *script) run(ctx context.Context, sh *shop, program string, clients int, warm, measure time.Duration) (rate, cpu float64, err error) {
 	if err := sh.freeze(ctx); err != nil {
 		return 0, 0, err
 	}
@@ -420,10 +420,8 @@ func (s *script) run(ctx context.Context, sh *shop, program, options string, cli
 	skip, all := max(1, int(warm.Seconds())), max(1, int(measure.Seconds()))
 	args := []string{"-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients)), "-P", "1",
 		"-T", strconv.Itoa(skip + all), "-f", s.file, sh.server.URL("shop")}
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "PGOPTIONS="+options)
 	before := sh.cpu()
-	out, err := cmd.CombinedOutput()
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 	used := sh.cpu().since(before)
 	sum, n := 0.0, 0
 	for _, m := range progressText.FindAllSubmatch(out, -1) {

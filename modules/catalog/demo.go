@@ -126,6 +126,13 @@ type demoVariant struct {
 	grams     int64
 }
 
+func (v demoVariant) cost() int64 {
+	if v.sale >= 0 {
+		return v.sale
+	}
+	return v.list
+}
+
 // demoProduct makes up the nth product, n from 1.
 func demoProduct(n int) demo {
 	h := fnv.New64a()

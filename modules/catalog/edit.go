@@ -66,7 +66,7 @@ func (m *Module) create(ctx context.Context, in *createInput) (out productBody, 
 	}
 	now := m.Now()
 	p := productWrite{ID: ids.New[catalogapi.ProductID]("prd"), Name: b.Name, Brand: b.Brand, Description: b.Description,
-		TaxClass: b.TaxClass, Currency: b.Price.Currency, Created: now, Keywords: b.SKU}
+		TaxClass: b.TaxClass, Currency: b.Price.Currency, Price: b.Price.Minor, Created: now, Keywords: b.SKU}
 	err = m.DB.InTx(ctx, func(tx *pg.Tx) error {
 		if err := lockCatalogue(ctx, tx); err != nil {
 			return err

@@ -283,7 +283,7 @@ func (b *batch) compare(ctx context.Context, tx *pg.Tx) error {
 			p.to.Trail = b.tree.trail(c.ID)
 			if !p.known {
 				p.to.ID, p.to.ExternalID, p.to.TaxClass, p.to.Created = ids.New[catalogapi.ProductID]("prd"), r.ExternalID, "standard", b.now
-				p.to.Currency = r.Price.Currency
+				p.to.Currency, p.to.Price = r.Price.Currency, r.Price.Minor
 				created = append(created, p)
 			} else if r.Price.Currency == b.m.Config.Currency {
 				p.to.Currency = r.Price.Currency

@@ -69,11 +69,14 @@ func (m *Module) seedChunk(ctx context.Context, tx *pg.Tx, from, to int) error {
 		}
 		d := demoProduct(n)
 		category := tree.bySlug[d.dept.slug].ID
-		keywords := make([]string, 0, 4)
+		keywords, price := make([]string, 0, 4), int64(0)
 		for i, v := range d.variants {
 			keywords = append(keywords, v.sku)
 			variants = append(variants, variantWrite{SKU: v.sku, Product: id, Name: v.name, WeightGrams: v.grams, Position: int64(i),
 				Options: pg.JSON[[]catalogapi.Option]{V: v.options}})
+			if cost := v.cost(); i == 0 || cost < price {
+				price = cost
+			}
 			prices = append(prices, priceWrite{SKU: v.sku, Currency: "EUR", List: v.list, Sale: v.sale})
 			levels = append(levels, change{SKU: v.sku, OnHand: v.stock})
 			for _, o := range v.options {
@@ -81,7 +84,7 @@ func (m *Module) seedChunk(ctx context.Context, tx *pg.Tx, from, to int) error {
 			}
 		}
 		products = append(products, productWrite{ID: id, Slug: slugify(d.name), Name: d.name, Brand: d.brand, Category: category,
-			Trail: tree.trail(category), Description: d.description, TaxClass: "standard", Image: demoImageName(n), Currency: "EUR",
+			Trail: tree.trail(category), Description: d.description, TaxClass: "standard", Image: demoImageName(n), Currency: "EUR", Price: price,
 			Created: demoEpoch.Add(time.Duration(n) * time.Hour), Keywords: strings.Join(keywords, " ")})
 		images = append(images, imageWrite{Product: id, Name: demoImageName(n), Alt: d.name})
 		fresh = append(fresh, id)

@@ -37,25 +37,27 @@ type productWrite struct {
 	TaxClass    string
 	Image       string
 	Currency    string
+	Price       int64 // what it costs at first; reprice then has nothing to correct
 	Created     time.Time
 	Keywords    string // found by these too, such as SKUs and colours
 }
 
 func insertProducts(ctx context.Context, tx *pg.Tx, all []productWrite) error {
-	c := newColumns(len(all))
+	c, prices := newColumns(len(all)), make([]int64, len(all))
 	for i, p := range all {
+		prices[i] = p.Price
 		c.set(i, string(p.ID), p.ExternalID, p.Slug, p.Name, p.Brand, p.Category, p.Description, p.TaxClass, p.Image, p.Currency,
 			p.Created.UTC().Format(time.RFC3339Nano), fold(p.Name), fold(p.Brand+" "+p.Trail+p.Keywords), fold(p.Description))
 	}
 	_, err := tx.Exec(ctx, `
 		INSERT INTO catalog.products (id, external_id, slug, name, brand, category, description, tax_class, image, currency, price,
 			created_at, search)
-		SELECT n.id, nullif(n.external_id, ''), n.slug, n.name, n.brand, n.category, n.description, n.tax_class, n.image, n.currency, 0,
+		SELECT n.id, nullif(n.external_id, ''), n.slug, n.name, n.brand, n.category, n.description, n.tax_class, n.image, n.currency, n.price,
 			n.created_at, `+searchVector+`
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-			$11::timestamptz[], $12::text[], $13::text[], $14::text[])
-			AS n (id, external_id, slug, name, brand, category, description, tax_class, image, currency, created_at, title, tags, body)`,
-		c.args()...)
+			$11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::bigint[])
+			AS n (id, external_id, slug, name, brand, category, description, tax_class, image, currency, created_at, title, tags, body, price)`,
+		append(c.args(), pg.Array(prices))...)
 	if err != nil {
 		return fmt.Errorf("insert products: %w", err)
 	}

@@ -40,6 +40,7 @@ CREATE TABLE users.mails (
     used_at    timestamptz
 );
 CREATE INDEX mails_expired ON users.mails (expires_at);
+CREATE INDEX mails_unused ON users.mails (user_id) WHERE used_at IS NULL;
 
 CREATE TABLE users.addresses (
     id         text PRIMARY KEY,

@@ -18,6 +18,7 @@ func (m *Module) Routes(r *web.Router) {
 	for _, p := range problems {
 		r.Problem(p[0], p[1], p[2])
 	}
+	r.Tag("users", "Accounts, logins and the address book.")
 	web.Post(r, "/v1/auth/register", web.Public, web.Route{
 		ID: "register", Tag: "users", Summary: "Make an account and log in; the e-mail is verified by a link", Status: http.StatusCreated, IgnoreToken: true,
 	}, m.postRegister)
@@ -68,9 +69,9 @@ type none struct{}
 
 type registerInput struct {
 	Body struct {
-		Email    string `json:"email" maxLength:"254"`
-		Password string `json:"password" maxLength:"512"`
-		Name     string `json:"name" minLength:"1" maxLength:"120"`
+		Email    string `json:"email" maxLength:"254" example:"gina@example.com"`
+		Password string `json:"password" maxLength:"512" example:"correct horse battery staple"`
+		Name     string `json:"name" minLength:"1" maxLength:"120" example:"Gina Guest"`
 	}
 }
 
@@ -84,8 +85,8 @@ func (m *Module) postRegister(ctx context.Context, in *registerInput) (*web.Repl
 
 type loginInput struct {
 	Body struct {
-		Email    string `json:"email" maxLength:"254"`
-		Password string `json:"password" maxLength:"512"`
+		Email    string `json:"email" maxLength:"254" example:"gina@example.com"`
+		Password string `json:"password" maxLength:"512" example:"correct horse battery staple"`
 	}
 }
 
@@ -160,7 +161,7 @@ func (m *Module) postPasswordReset(ctx context.Context, in *resetInput) (*web.Re
 type resetConfirmInput struct {
 	Body struct {
 		Token    string `json:"token" maxLength:"200"`
-		Password string `json:"password" maxLength:"512"`
+		Password string `json:"password" maxLength:"512" example:"correct horse battery staple"`
 	}
 }
 
@@ -239,12 +240,12 @@ func (m *Module) getAddresses(ctx context.Context, _ *struct{}) (*web.Reply[web.
 type addressInput struct {
 	Body struct {
 		Name     string `json:"name" minLength:"1" maxLength:"120"`
-		Line1    string `json:"line1" minLength:"1" maxLength:"120"`
+		Line1    string `json:"line1" minLength:"1" maxLength:"120" example:"Hauptstr. 1"`
 		Line2    string `json:"line2,omitempty" maxLength:"120"`
-		City     string `json:"city" minLength:"1" maxLength:"80"`
+		City     string `json:"city" minLength:"1" maxLength:"80" example:"Berlin"`
 		Region   string `json:"region,omitempty" maxLength:"80"`
-		Postcode string `json:"postcode" maxLength:"20"`
-		Country  string `json:"country" pattern:"^[A-Z]{2}$" doc:"ISO 3166 alpha-2"`
+		Postcode string `json:"postcode" maxLength:"20" example:"10115"`
+		Country  string `json:"country" pattern:"^[A-Z]{2}$" doc:"ISO 3166 alpha-2" example:"DE"`
 		Phone    string `json:"phone,omitempty" maxLength:"40"`
 	}
 }

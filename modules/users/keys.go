@@ -43,7 +43,7 @@ func (k *Keyring) document(context.Context) (string, error) {
 }
 
 // load reads the keys, makes the first set where there is none, and rotates a current one that is older than rotateAfter.
-// Instances that do so at once agree: the unique index on the states lets one of them win.
+// Instances that do so at once agree: they read under a lock, one after the other.
 func (k *Keyring) load(ctx context.Context, rotateAfter time.Duration) error {
 	var keys auth.Keys
 	err := k.DB.InTx(ctx, func(tx *pg.Tx) error {
@@ -59,7 +59,7 @@ func (k *Keyring) load(ctx context.Context, rotateAfter time.Duration) error {
 			return k.store(ctx, tx, keys, now)
 		}
 		var due bool
-		if keys, due, err = k.open(rows, now.Add(-rotateAfter)); err != nil || !due {
+		if keys, due, err = k.open(rows, now, rotateAfter); err != nil || !due {
 			return err
 		}
 		if keys, err = keys.Rotate(now); err != nil {
@@ -74,16 +74,20 @@ func (k *Keyring) load(ctx context.Context, rotateAfter time.Duration) error {
 	return nil
 }
 
-// open unseals rows and says whether the current key was made before a time.
-func (k *Keyring) open(rows []keyRow, before time.Time) (keys auth.Keys, due bool, err error) {
+// open unseals rows and says whether the current key is older than rotateAfter. A key that has retired for good is left out, so
+// that it vouches for nothing any more.
+func (k *Keyring) open(rows []keyRow, now time.Time, rotateAfter time.Duration) (keys auth.Keys, due bool, err error) {
 	for _, r := range rows {
+		if r.Until != nil && !now.Before(*r.Until) {
+			continue
+		}
 		key, err := auth.OpenKey(k.Secret, r.Sealed)
 		if err != nil {
 			return auth.Keys{}, false, fmt.Errorf("key %s can't be opened, was SHOP_SECRET changed? %w", r.ID, err)
 		}
 		switch r.State {
 		case "current":
-			keys.Current, due = key, r.MadeAt.Before(before)
+			keys.Current, due = key, now.Sub(r.MadeAt) > rotateAfter
 		case "next":
 			keys.Next = key
 		default:

@@ -1,6 +1,7 @@
 package users
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -118,14 +119,15 @@ func (m *Module) resend(ctx context.Context, id usersapi.ID) error {
 	return nil
 }
 
-// askReset asks for a mail with which the password can be set anew. It tells nobody whether the address is known.
+// askReset asks for a mail with which the password can be set anew. It tells nobody whether the address is known. The mail goes
+// to the account's address, not to the one that was typed: two that the database takes for one may be two people's.
 func (m *Module) askReset(ctx context.Context, email string) error {
 	err := m.DB.InTx(ctx, func(tx *pg.Tx) error {
 		u, err := userForLogin(ctx, tx, email, m.Now().UTC().Add(-m.Config.MailTTL))
 		if err != nil && !pg.NoRows(err) {
 			return err
 		}
-		return m.askMail(ctx, tx, "reset_password", u.ID, email)
+		return m.askMail(ctx, tx, "reset_password", u.ID, cmp.Or(u.Email, email))
 	})
 	if err != nil {
 		return fmt.Errorf("ask for reset: %w", err)
@@ -133,7 +135,7 @@ func (m *Module) askReset(ctx context.Context, email string) error {
 	return nil
 }
 
-// reset sets a new password and ends all sessions.
+// reset sets a new password, and ends all sessions and whatever other links to set one are on their way.
 func (m *Module) reset(ctx context.Context, token, password string) error {
 	if err := checkAccount("somebody@example.com", password); err != nil {
 		return err
@@ -148,6 +150,9 @@ func (m *Module) reset(ctx context.Context, token, password string) error {
 			return err
 		}
 		if err := setPassword(ctx, tx, mail.User, hash); err != nil {
+			return err
+		}
+		if err := dropMails(ctx, tx, mail.User, "reset_password", m.Now().UTC()); err != nil {
 			return err
 		}
 		return m.endSessions(ctx, tx, mail.User)

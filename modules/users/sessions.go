@@ -60,12 +60,12 @@ func (m *Module) register(ctx context.Context, email, password, name string) (to
 		if err := insertSession(ctx, tx, s); err != nil {
 			return err
 		}
-		taken, err := addressTaken(ctx, tx, email)
+		owner, err := verifiedAddress(ctx, tx, email)
 		if err != nil {
 			return err
 		}
-		if taken {
-			return m.askMail(ctx, tx, "address_taken", "", email)
+		if owner != "" {
+			return m.askMail(ctx, tx, "address_taken", "", owner)
 		}
 		return m.askMail(ctx, tx, "verify_email", u.ID, email)
 	})
@@ -230,7 +230,9 @@ func (m *Module) checkDelay(ctx context.Context, email, ip string, now time.Time
 		return fmt.Errorf("login: %w", err)
 	}
 	if now.Before(until) {
-		return errs.New(errs.RateLimited, "login_delayed", "too many wrong passwords: try again in %d seconds", int(until.Sub(now)/time.Second)+1)
+		seconds := int64(until.Sub(now)/time.Second) + 1
+		return errs.New(errs.RateLimited, "login_delayed", "too many wrong passwords: try again in %d seconds", seconds).
+			WithDetails(map[string]any{"retry_after": seconds})
 	}
 	return nil
 }

@@ -62,10 +62,12 @@ func userForLogin(ctx context.Context, q pg.Queryer, email string, after time.Ti
 	return u, err
 }
 
-func addressTaken(ctx context.Context, q pg.Queryer, email string) (bool, error) {
-	var taken bool
-	err := q.Get(ctx, &taken, `SELECT EXISTS (SELECT FROM users.users WHERE lower(email) = lower($1) AND verified_at IS NOT NULL)`, email)
-	return taken, err
+// verifiedAddress is an address as the account that verified it has it, "" if none has.
+func verifiedAddress(ctx context.Context, q pg.Queryer, email string) (string, error) {
+	var known string
+	err := q.Get(ctx, &known, `
+		SELECT coalesce((SELECT email FROM users.users WHERE lower(email) = lower($1) AND verified_at IS NOT NULL), '')`, email)
+	return known, err
 }
 
 func setVerified(ctx context.Context, tx *pg.Tx, id usersapi.ID, at time.Time) error {
@@ -138,6 +140,12 @@ func takeMail(ctx context.Context, tx *pg.Tx, id ids.ID, kind string, now time.T
 		UPDATE users.mails SET used_at = $3 WHERE id = $1 AND kind = $2 AND used_at IS NULL AND expires_at > $3
 		RETURNING `+mailColumns, id, kind, now)
 	return r, err
+}
+
+// dropMails makes what is left of a user's mails of a kind useless.
+func dropMails(ctx context.Context, tx *pg.Tx, user usersapi.ID, kind string, now time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE users.mails SET used_at = $3 WHERE user_id = $1 AND kind = $2 AND used_at IS NULL`, user, kind, now)
+	return err
 }
 
 // address is a row of users.addresses.

@@ -282,6 +282,58 @@ func TestAResetEndsAllSessions(t *testing.T) {
 	}
 }
 
+func TestAResetEndsTheOtherLinksOfThatKind(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if _, err := b.register(t.Context(), "eve@example.com", password, "Eve"); err != nil {
+		t.Fatal(err)
+	}
+	var tokens []string
+	for range 2 {
+		if err := b.askReset(t.Context(), "eve@example.com"); err != nil {
+			t.Fatal(err)
+		}
+		tokens = append(tokens, b.newestToken(t, "reset_password"))
+	}
+	if err := b.reset(t.Context(), tokens[1], "another fine password"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.reset(t.Context(), tokens[0], "the password of a thief"); !errs.Has(err, "invalid_token") {
+		t.Errorf("the other link: %v", err)
+	}
+	if err := b.verify(t.Context(), b.newestToken(t, "verify_email")); err != nil {
+		t.Errorf("links of other kinds live on: %v", err)
+	}
+}
+
+// Two addresses that the database takes for one may be two people's: of the second, only the account's own gets mail.
+func TestMailsGoToTheAccountsAddressHoweverItWasTyped(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if _, err := b.register(t.Context(), "eve@example.com", password, "Eve"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.verify(t.Context(), b.newestToken(t, "verify_email")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.askReset(t.Context(), "EVE@example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.register(t.Context(), "Eve@Example.com", password, "Mallory"); err != nil {
+		t.Fatal(err)
+	}
+	var mails []mailRow
+	err := b.DB.Select(t.Context(), &mails, `SELECT `+mailColumns+` FROM users.mails WHERE kind IN ('reset_password', 'address_taken')`)
+	if err != nil || len(mails) != 2 {
+		t.Fatalf("%d mails, %v", len(mails), err)
+	}
+	for _, m := range mails {
+		if m.Email != "eve@example.com" {
+			t.Errorf("%s goes to %s", m.Kind, m.Email)
+		}
+	}
+}
+
 func TestWrongPasswordsSlowDownButLockNobodyOut(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -293,8 +345,12 @@ func TestWrongPasswordsSlowDownButLockNobodyOut(t *testing.T) {
 			t.Fatalf("wrong password: %v", err)
 		}
 	}
-	if _, err := b.login(t.Context(), "eve@example.com", password, "192.0.2.2"); !errs.Has(err, "login_delayed") {
-		t.Errorf("at once after the free tries: %v", err)
+	var told struct {
+		RetryAfter int64 `json:"retry_after"`
+	}
+	_, err := b.login(t.Context(), "eve@example.com", password, "192.0.2.2")
+	if !errs.Has(err, "login_delayed") || !errs.DetailsInto(err, &told) || told.RetryAfter < 1 {
+		t.Errorf("at once after the free tries: %v, wait %d s", err, told.RetryAfter)
 	}
 	b.clock.Advance(longestDelay)
 	if _, err := b.login(t.Context(), "eve@example.com", password, "192.0.2.2"); err != nil {
@@ -390,6 +446,13 @@ func TestKeysAreSharedAndRotated(t *testing.T) {
 	}
 	if err == nil {
 		t.Error("the session outlived its 720 hours")
+	}
+	b.clock.Advance(auth.RotateAfter)
+	if err := b.Keyring.load(t.Context(), b.Config.RotateKeys); err != nil {
+		t.Fatal(err)
+	}
+	if left := b.Keyring.live.Load(); len(left.Retiring) != 0 || left.Current.ID != after.Current.ID {
+		t.Errorf("%d keys still vouch after they have retired for good", len(left.Retiring))
 	}
 	wrong := &Keyring{DB: b.DB, Secret: auth.NewSecret(), Now: b.Now}
 	if err := wrong.load(t.Context(), b.Config.RotateKeys); err == nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -83,7 +84,12 @@ func (x *exchange) fail(err error) {
 	p := problem{Type: "/problems/" + e.Code, Title: x.server.title(e.Code, status), Status: status, Detail: detail,
 		Instance: "urn:banyan:request:" + x.id, Code: e.Code, Errors: e.Fields, Details: e.Details, RequestID: x.id}
 	h := x.c.Response().Header()
-	if s, ok := retryAfter[e.Code]; ok && h.Get("Retry-After") == "" {
+	var told struct {
+		RetryAfter int64 `json:"retry_after"` // seconds, where the handler knows them
+	}
+	if errs.DetailsInto(e, &told) && told.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.FormatInt(told.RetryAfter, 10))
+	} else if s, ok := retryAfter[e.Code]; ok && h.Get("Retry-After") == "" {
 		h.Set("Retry-After", s)
 	} else if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		h.Set("Retry-After", "1")

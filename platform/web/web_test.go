@@ -137,6 +137,9 @@ var failures = map[string]func() error{
 	"details": func() error {
 		return errs.Conflictf("cart_changed", "prices moved").WithDetails(map[string]int{"total": 5})
 	},
+	"delayed": func() error {
+		return errs.New(errs.RateLimited, "", "wait").WithDetails(map[string]int{"retry_after": 42})
+	},
 	"declined": func() error { return errs.New(errs.Declined, "payment_declined", "the card was declined") },
 	"panic":    func() error { panic("pq: boom in x.go:99") },
 }
@@ -329,7 +332,7 @@ func TestFailuresTellTheClientNothingInside(t *testing.T) {
 	h := setup(t, func(s *shop) { log = s.log })
 	for how, want := range map[string]string{
 		"plain": "500 internal", "wrapped": "404 not_found", "caused": "503 unavailable", "details": "409 cart_changed",
-		"declined": "402 payment_declined", "panic": "500 internal",
+		"declined": "402 payment_declined", "panic": "500 internal", "delayed": "429 rate_limited",
 	} {
 		w := send(t, h, "GET", "/v1/fail/"+how, "")
 		p := readProblem(t, w)
@@ -343,6 +346,9 @@ func TestFailuresTellTheClientNothingInside(t *testing.T) {
 		}
 		if how == "details" && p.Details["total"] != 5 {
 			t.Errorf("details are lost: %s", w.Body)
+		}
+		if after := w.Header().Get("Retry-After"); how == "delayed" && after != "42" {
+			t.Errorf("Retry-After is %q, the handler said 42", after)
 		}
 		if how == "caused" && w.Header().Get("Retry-After") == "" {
 			t.Error("503 without Retry-After")

@@ -83,13 +83,16 @@ func (s smtpSender) Send(ctx context.Context, m Mail) error {
 	msg.AddAlternativeString(mail.TypeTextHTML, m.HTML)
 	err := s.client.DialAndSendWithContext(ctx, msg)
 	var refused *mail.SendError
-	if errors.As(err, &refused) && refused.ErrorCode() >= 500 {
+	switch {
+	case err == nil, msg.IsDelivered(): // a farewell that goes wrong takes nothing back
+		return nil
+	case !errors.As(err, &refused):
+		return errs.Unavailablef("the mail server can't be talked to").Because(err)
+	case refused.ErrorCode() >= 500 && refused.Reason != mail.ErrSMTPMailFrom: // a refused sender is ours to mend, not the mail's
 		return errPermanent
 	}
-	if err != nil {
-		return errs.Unavailablef("the mail server did not take the mail").Because(err)
-	}
-	return nil
+	// The server's own words name the recipient and must not get into a log.
+	return errs.Unavailablef("the mail server did not take the mail: %d when %s", refused.ErrorCode(), refused.Reason)
 }
 
 // sink keeps mails for a developer to look at.

@@ -44,7 +44,8 @@ type Config struct {
 	VerifyURL string `yaml:"verify_url"`
 	ResetURL  string `yaml:"reset_url"`
 	OrderURL  string `yaml:"order_url"`
-	// Attempts is how often a mail is tried before it is laid aside. Default 10.
+	// Attempts is how often a mail is tried before it is laid aside; the pauses grow to an hour. Default 60, about two days,
+	// which a mail server may well be away.
 	Attempts int `yaml:"attempts"`
 	// Poll is how often waiting messages are looked for, beside being told. Default 500ms.
 	Poll time.Duration `yaml:"poll"`
@@ -52,7 +53,7 @@ type Config struct {
 
 // Defaults are the settings of a module that was told nothing.
 func Defaults() Config {
-	return Config{SMTP: SMTP{TLS: "required"}, From: "Banyan <shop@localhost>", Attempts: 10, Poll: 500 * time.Millisecond}
+	return Config{SMTP: SMTP{TLS: "required"}, From: "Banyan <shop@localhost>", Attempts: 60, Poll: 500 * time.Millisecond}
 }
 
 // Validate says what to change.
@@ -92,13 +93,18 @@ func (m *Module) Run(ctx context.Context) {
 	}
 }
 
-// sendDue takes some messages under a lease and sends them. A crash after sending and before the mark sends again: that is
-// promised of mail, and no more.
+const (
+	batch      = 10               // messages a lease
+	sendWithin = 15 * time.Second // two questions and a conversation with the mail server
+)
+
+// sendDue takes some messages under a lease that is long enough for all of them, and sends them. A crash after sending and
+// before the mark sends again: that is promised of mail, and no more.
 func (m *Module) sendDue(ctx context.Context) (int, error) {
 	var due []message
 	err := m.DB.InTx(ctx, func(tx *pg.Tx) (err error) {
 		now := m.Now().UTC()
-		due, err = leaseMessages(ctx, tx, now, now.Add(2*time.Minute))
+		due, err = leaseMessages(ctx, tx, now, now.Add((batch+1)*sendWithin), batch)
 		return err
 	})
 	if err != nil || len(due) == 0 {
@@ -106,7 +112,7 @@ func (m *Module) sendDue(ctx context.Context) (int, error) {
 	}
 	ends := make([]ending, 0, len(due))
 	for _, msg := range due {
-		ends = append(ends, m.send(ctx, msg))
+		ends = append(ends, m.end(ctx, msg))
 	}
 	err = m.DB.InTx(ctx, func(tx *pg.Tx) error { return endMessages(ctx, tx, ends, m.Now().UTC()) })
 	if err != nil {
@@ -115,19 +121,17 @@ func (m *Module) sendDue(ctx context.Context) (int, error) {
 	return len(due), nil
 }
 
-// send sends one message and says what became of it.
-func (m *Module) send(ctx context.Context, msg message) ending {
-	end := ending{ID: msg.ID, State: "sent", Next: m.Now().UTC()}
-	to, err := m.recipient(ctx, msg)
+// end sends one message and says what became of it.
+func (m *Module) end(ctx context.Context, msg message) ending {
+	end := ending{ID: msg.ID, Lease: msg.Attempts, State: "sent", Attempts: msg.Attempts, Next: m.Now().UTC()}
+	err := ctx.Err()
 	if err == nil {
-		var mail Mail
-		if mail, err = m.Templates.render(msg, to, m.Config); err == nil {
-			mail.ID, mail.To, mail.From = msg.ID, to.Email, m.Config.From
-			err = m.Sender.Send(ctx, mail)
-		}
+		err = m.send(ctx, msg)
 	}
 	switch {
 	case err == nil:
+	case ctx.Err() != nil: // the shop stops, which is not the message's fault
+		end.State, end.Attempts = "pending", msg.Attempts-1
 	case errs.Is(err, errs.NotFound) || isPermanent(err) || msg.Attempts >= m.Config.Attempts:
 		m.Log.Warn("message laid aside", "message", msg.ID, "template", msg.Template, "attempts", msg.Attempts, "err", err)
 		end.State, end.Error = "dead", reason(err)
@@ -136,6 +140,22 @@ func (m *Module) send(ctx context.Context, msg message) ending {
 		end.State, end.Error, end.Next = "pending", reason(err), m.Now().UTC().Add(backoff(msg.Attempts))
 	}
 	return end
+}
+
+// send asks whom a message is for, writes the mail and hands it over.
+func (m *Module) send(ctx context.Context, msg message) error {
+	ctx, cancel := context.WithTimeout(ctx, sendWithin)
+	defer cancel()
+	to, err := m.recipient(ctx, msg)
+	if err != nil {
+		return err
+	}
+	mail, err := m.Templates.render(msg, to, m.Config)
+	if err != nil {
+		return err
+	}
+	mail.ID, mail.To, mail.From = msg.ID, to.Email, m.Config.From
+	return m.Sender.Send(ctx, mail)
 }
 
 // reason is what may be stored of an error: its code, since its text may hold an address.

@@ -32,38 +32,46 @@ func insertMessage(ctx context.Context, tx *pg.Tx, m message) error {
 	return err
 }
 
-// leaseMessages takes up to 50 due messages; one that is not ended by until is taken again.
-func leaseMessages(ctx context.Context, tx *pg.Tx, now, until time.Time) ([]message, error) {
+// leaseMessages takes up to n due messages; one that is not ended by until is taken again.
+func leaseMessages(ctx context.Context, tx *pg.Tx, now, until time.Time, n int) ([]message, error) {
 	var ms []message
 	err := tx.Select(ctx, &ms, `
 		UPDATE notifications.messages m SET next_at = $2, attempts = attempts + 1
 		WHERE id IN (
 			SELECT id FROM notifications.messages WHERE state = 'pending' AND next_at <= $1
-			ORDER BY next_at LIMIT 50 FOR UPDATE SKIP LOCKED
+			ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED
 		)
-		RETURNING id, event_id, template, recipient, locale, data, attempts, next_at, created_at`, now, until)
+		RETURNING id, event_id, template, recipient, locale, data, attempts, next_at, created_at`, now, until, n)
 	return ms, err
 }
 
 // ending is what became of a message.
 type ending struct {
-	ID    ids.ID
-	State string // sent, pending (again at Next), dead
-	Error string
-	Next  time.Time
+	ID       ids.ID
+	Lease    int    // its attempts when it was leased
+	State    string // sent, pending (again at Next), dead
+	Attempts int
+	Error    string
+	Next     time.Time
 }
 
+// endMessages writes what became of messages, those left out whose lease has passed to another: what that one did stands.
 func endMessages(ctx context.Context, tx *pg.Tx, ends []ending, now time.Time) error {
 	var id, state, reason []string
+	var lease, attempts []int64
 	var next []time.Time
 	for _, e := range ends {
 		id, state, reason, next = append(id, string(e.ID)), append(state, e.State), append(reason, e.Error), append(next, e.Next)
+		lease, attempts = append(lease, int64(e.Lease)), append(attempts, int64(e.Attempts))
 	}
 	_, err := tx.Exec(ctx, `
 		UPDATE notifications.messages m
-		SET state = e.state, error = e.error, next_at = e.next_at, sent_at = CASE WHEN e.state = 'sent' THEN $5::timestamptz END
-		FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS e (id, state, error, next_at)
-		WHERE m.id = e.id`, pg.Array(id), pg.Array(state), pg.Array(reason), pg.Array(next), now)
+		SET state = e.state, error = e.error, next_at = e.next_at, attempts = e.attempts,
+		    sent_at = CASE WHEN e.state = 'sent' THEN $7::timestamptz END
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::int[])
+			AS e (id, state, error, next_at, lease, attempts)
+		WHERE m.id = e.id AND m.state = 'pending' AND m.attempts = e.lease`,
+		pg.Array(id), pg.Array(state), pg.Array(reason), pg.Array(next), pg.Array(lease), pg.Array(attempts), now)
 	return err
 }
 

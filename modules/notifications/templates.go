@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 	texttemplate "text/template"
+	"time"
 
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/money"
@@ -31,7 +32,7 @@ const fallback = "en"
 // LoadTemplates parses all templates, so that a broken one is found at start.
 func LoadTemplates() (Templates, error) {
 	t := Templates{texts: map[string]*texttemplate.Template{}}
-	funcs := texttemplate.FuncMap{"money": formatMoney}
+	funcs := texttemplate.FuncMap{"money": formatMoney, "time": formatTime}
 	err := fs.WalkDir(templateFiles, "templates", func(file string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || path.Ext(file) != ".txt" {
 			return err
@@ -63,6 +64,12 @@ func formatMoney(v map[string]any) (string, error) {
 	return money.Of(minor, v["currency"].(string)).String(), nil
 }
 
+// formatTime is a time as events carry it, for people.
+func formatTime(v string) (string, error) {
+	t, err := time.Parse(time.RFC3339Nano, v)
+	return t.UTC().Format("2 January 2006, 15:04 UTC"), err
+}
+
 // render makes the mail of a message.
 func (t Templates) render(msg message, to contact, c Config) (Mail, error) {
 	text, ok := t.texts[msg.Locale+"/"+msg.Template]
@@ -78,6 +85,8 @@ func (t Templates) render(msg message, to contact, c Config) (Mail, error) {
 	if err := d.Decode(&event); err != nil {
 		return Mail{}, fmt.Errorf("render %s: %w", msg.Template, err)
 	}
+	// Anybody may register anybody's address: what they call themselves must not become a letter of its own.
+	to.Name = strings.Join(strings.Fields(to.Name), " ")
 	var out strings.Builder
 	err := text.Execute(&out, map[string]any{
 		"To": to, "Event": event, "VerifyURL": c.VerifyURL, "ResetURL": c.ResetURL, "OrderURL": c.OrderURL,

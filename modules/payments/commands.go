@@ -16,26 +16,26 @@ import (
 // Capture takes money that is held. See paymentsapi.
 func (m *Module) Capture(ctx context.Context, r paymentsapi.CaptureRequest) (paymentsapi.Payment, error) {
 	c := command{Key: r.Key, Payment: r.ID, Kind: "capture", Amount: r.Amount.Minor}
-	return m.move(ctx, c, r.Amount, func(ctx context.Context, p payment) (Intent, error) {
+	return m.move(ctx, c, r.Amount, func(ctx context.Context, p payment, from Provider) (Intent, error) {
 		failpoint.Hit("payments.capture.before-provider")
 		defer failpoint.Hit("payments.capture.after-provider")
-		return m.Providers[p.Provider].Capture(ctx, r.Key, p.Reference, r.Amount)
+		return from.Capture(ctx, r.Key, p.Reference, r.Amount)
 	})
 }
 
 // Refund gives captured money back. See paymentsapi.
 func (m *Module) Refund(ctx context.Context, r paymentsapi.RefundRequest) (paymentsapi.Payment, error) {
 	c := command{Key: r.Key, Payment: r.ID, Kind: "refund", Amount: r.Amount.Minor, Reason: r.Reason}
-	return m.move(ctx, c, r.Amount, func(ctx context.Context, p payment) (Intent, error) {
+	return m.move(ctx, c, r.Amount, func(ctx context.Context, p payment, from Provider) (Intent, error) {
 		failpoint.Hit("payments.refund.before-provider")
 		defer failpoint.Hit("payments.refund.after-provider")
-		return m.Providers[p.Provider].Refund(ctx, r.Key, p.Reference, r.Amount)
+		return from.Refund(ctx, r.Key, p.Reference, r.Amount)
 	})
 }
 
 // move takes or gives back money in three steps: claim the amount under the payment's row lock and write the key, ask the
 // provider, book it. A crash or silence between the steps leaves the claim; the same key goes on from there.
-func (m *Module) move(ctx context.Context, c command, a money.Amount, call func(context.Context, payment) (Intent, error)) (paymentsapi.Payment, error) {
+func (m *Module) move(ctx context.Context, c command, a money.Amount, call func(context.Context, payment, Provider) (Intent, error)) (paymentsapi.Payment, error) {
 	if err := auth.RequireModule(ctx, "orders"); err != nil {
 		return paymentsapi.Payment{}, err
 	}
@@ -53,7 +53,7 @@ func (m *Module) move(ctx context.Context, c command, a money.Amount, call func(
 	case "refused":
 		return paymentsapi.Payment{}, refused(c.Kind)
 	}
-	_, err = m.call(ctx, func(ctx context.Context) (Intent, error) { return call(ctx, p) })
+	_, err = m.call(ctx, p.Provider, func(ctx context.Context, from Provider) (Intent, error) { return call(ctx, p, from) })
 	if err != nil && !errors.Is(err, ErrRefused) {
 		return paymentsapi.Payment{}, errs.New(errs.NoAnswer, "", "the provider did not answer").Because(err)
 	}
@@ -79,11 +79,8 @@ func (m *Module) claim(ctx context.Context, c command, currency string) (p payme
 			return err
 		}
 		if n == 0 {
-			if stored, err = commandByKey(ctx, tx, c.Key); err != nil {
+			if stored, err = firstCommand(ctx, tx, c); err != nil {
 				return err
-			}
-			if stored.Payment != c.Payment || stored.Kind != c.Kind || stored.Amount != c.Amount {
-				return errs.Conflictf("key_reused", "this key was used for another %s", stored.Kind)
 			}
 			p, err = paymentByID(ctx, tx, c.Payment)
 			return err
@@ -100,6 +97,15 @@ func (m *Module) claim(ctx context.Context, c command, currency string) (p payme
 		return payment{}, command{}, fmt.Errorf("%s of payment %s: %w", c.Kind, c.Payment, err)
 	}
 	return p, stored, nil
+}
+
+// firstCommand is what an earlier try of c wrote.
+func firstCommand(ctx context.Context, tx *pg.Tx, c command) (command, error) {
+	first, err := commandByKey(ctx, tx, c.Key)
+	if err == nil && (first.Payment != c.Payment || first.Kind != c.Kind || first.Amount != c.Amount) {
+		return command{}, errs.Conflictf("key_reused", "this key was used for another %s", first.Kind)
+	}
+	return first, err
 }
 
 // whyNot explains a claim that did not fit.
@@ -147,6 +153,9 @@ func (m *Module) Void(ctx context.Context, r paymentsapi.VoidRequest) (paymentsa
 	if err := auth.RequireModule(ctx, "orders"); err != nil {
 		return paymentsapi.Payment{}, err
 	}
+	if r.Key == "" {
+		return paymentsapi.Payment{}, errs.Invalidf("", "a void needs a key")
+	}
 	p, err := m.find(ctx, r.ID)
 	if err != nil {
 		return paymentsapi.Payment{}, err
@@ -156,14 +165,18 @@ func (m *Module) Void(ctx context.Context, r paymentsapi.VoidRequest) (paymentsa
 		return p.view(), nil
 	}
 	err = m.DB.InTx(ctx, func(tx *pg.Tx) error {
-		_, err := insertCommand(ctx, tx, command{Key: r.Key, Payment: r.ID, Kind: "void", CreatedAt: m.Now()})
+		c := command{Key: r.Key, Payment: r.ID, Kind: "void", CreatedAt: m.Now()}
+		n, err := insertCommand(ctx, tx, c)
+		if err == nil && n == 0 {
+			_, err = firstCommand(ctx, tx, c)
+		}
 		return err
 	})
 	if err != nil {
 		return paymentsapi.Payment{}, fmt.Errorf("void payment %s: %w", r.ID, err)
 	}
 	failpoint.Hit("payments.void.before-provider")
-	intent, err := m.call(ctx, func(ctx context.Context) (Intent, error) { return m.Providers[p.Provider].Void(ctx, string(p.ID)) })
+	intent, err := m.call(ctx, p.Provider, func(ctx context.Context, from Provider) (Intent, error) { return from.Void(ctx, string(p.ID)) })
 	failpoint.Hit("payments.void.after-provider")
 	if err != nil {
 		return paymentsapi.Payment{}, errs.New(errs.NoAnswer, "", "the provider did not answer").Because(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -104,16 +105,17 @@ func (m *Module) handleHooks(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	var failed []error
 	for _, h := range due {
-		if err := m.handleHook(ctx, h); err != nil {
-			return len(due), fmt.Errorf("webhook %s: %w", h.Event, err) // taken again when its lease ends
+		if err := m.handleHook(ctx, h); err != nil { // taken again when its lease ends
+			failed = append(failed, fmt.Errorf("webhook %s: %w", h.Event, err))
 		}
 	}
-	return len(due), nil
+	return len(due), errors.Join(failed...)
 }
 
 func (m *Module) handleHook(ctx context.Context, h hook) error {
-	intent, err := m.call(ctx, func(ctx context.Context) (Intent, error) { return m.Providers[h.Provider].Find(ctx, string(h.Payment)) })
+	intent, err := m.call(ctx, h.Provider, func(ctx context.Context, from Provider) (Intent, error) { return from.Find(ctx, string(h.Payment)) })
 	if err != nil {
 		return err
 	}

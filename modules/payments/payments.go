@@ -116,8 +116,8 @@ func (m *Module) Authorize(ctx context.Context, r paymentsapi.AuthorizeRequest) 
 	}
 	// The first try, a repeat after an answer that did not come, and a restart all arrive here and do the same: the provider
 	// makes one intent for one key.
-	return m.ask(ctx, stored, func(ctx context.Context) (Intent, error) {
-		return provider.Authorize(ctx, string(stored.ID), stored.Token, stored.amount())
+	return m.ask(ctx, stored, func(ctx context.Context, p Provider) (Intent, error) {
+		return p.Authorize(ctx, string(stored.ID), stored.Token, stored.amount())
 	})
 }
 
@@ -135,7 +135,10 @@ func (m *Module) begin(ctx context.Context, p payment) (stored payment, created 
 		return err
 	})
 	if pg.IsUnique(err, "one_active_payment") {
-		return payment{}, false, errs.Conflictf("payment_active", "the checkout has another payment under way")
+		// The other payment is this one, if the first try is being written at this moment.
+		if stored, err = paymentByID(ctx, m.DB, p.ID); pg.NoRows(err) {
+			return payment{}, false, errs.Conflictf("payment_active", "the checkout has another payment under way")
+		}
 	}
 	if err != nil {
 		return payment{}, false, fmt.Errorf("begin payment %s: %w", p.ID, err)
@@ -160,12 +163,12 @@ func (m *Module) refresh(ctx context.Context, p payment) (paymentsapi.Payment, e
 	if p.State != paymentsapi.Initiated && p.State != paymentsapi.ActionRequired {
 		return p.view(), nil
 	}
-	return m.ask(ctx, p, func(ctx context.Context) (Intent, error) { return m.Providers[p.Provider].Find(ctx, string(p.ID)) })
+	return m.ask(ctx, p, func(ctx context.Context, from Provider) (Intent, error) { return from.Find(ctx, string(p.ID)) })
 }
 
 // ask calls the provider and records its answer. No answer leaves the payment as it is and is told as state unknown.
-func (m *Module) ask(ctx context.Context, p payment, call func(context.Context) (Intent, error)) (paymentsapi.Payment, error) {
-	intent, err := m.call(ctx, call)
+func (m *Module) ask(ctx context.Context, p payment, call func(context.Context, Provider) (Intent, error)) (paymentsapi.Payment, error) {
+	intent, err := m.call(ctx, p.Provider, call)
 	if err != nil {
 		m.Log.Warn("provider did not answer", "payment", p.ID, "provider", p.Provider, "err", err)
 		v := p.view()
@@ -179,11 +182,15 @@ func (m *Module) ask(ctx context.Context, p payment, call func(context.Context) 
 	return recorded.view(), nil
 }
 
-// call bounds one call to a provider.
-func (m *Module) call(ctx context.Context, f func(context.Context) (Intent, error)) (Intent, error) {
+// call bounds one call to a provider. One that the settings name no more gives no answer.
+func (m *Module) call(ctx context.Context, provider string, f func(context.Context, Provider) (Intent, error)) (Intent, error) {
+	p, ok := m.Providers[provider]
+	if !ok {
+		return Intent{}, fmt.Errorf("payment provider %s is not set up any more", provider)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Config.ProviderTimeout)
 	defer cancel()
-	return f(ctx)
+	return f(ctx, p)
 }
 
 // record moves the payment to where the provider says it is, never backwards, and says whether it moved. When a webhook was

@@ -19,6 +19,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/money"
+	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
@@ -329,5 +330,108 @@ func TestForgedWebhooksAreRefused(t *testing.T) {
 	}
 	if err := b.receive(t.Context(), "stripe", good, raw); !errs.Is(err, errs.NotFound) {
 		t.Errorf("unknown provider: %v", err)
+	}
+}
+
+func TestARepeatThatMeetsTheFirstTryIsTheSamePayment(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 20 {
+		r := paymentsapi.AuthorizeRequest{
+			Key: ids.New[string]("key"), Checkout: ids.New[ids.ID]("chk"), Order: ids.New[ids.ID]("ord"), Amount: money.Of(1000, "EUR"),
+			Provider: "simulator", Token: "tok_approve",
+		}
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				if p, err := b.Authorize(b.ctx, r); err != nil || p.State != paymentsapi.Authorised {
+					t.Errorf("%s, %v", p.State, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	var intents int
+	if err := b.DB.Get(t.Context(), &intents, `SELECT count(*) FROM payments.simulator_intents`); err != nil || intents != 20 {
+		t.Errorf("%d intents of 20 keys, %v", intents, err)
+	}
+}
+
+// The settings may change while money is under way: then nobody can say how a payment stands, which is not a no.
+func TestAProviderThatIsSetUpNoMoreDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	open, held := authorize(t, b, "tok_3ds"), authorize(t, b, "tok_approve")
+	if err := b.Simulator.confirm(t.Context(), open.NextAction.URL[len(b.hooks.URL+confirmationPath):], "approve"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Simulator.deliver(t.Context()); err != nil || n != 1 {
+		t.Fatalf("%d webhooks, %v", n, err)
+	}
+	b.Providers = Providers{}
+	if _, err := b.handleHooks(t.Context()); err == nil {
+		t.Error("a webhook of nobody was handled")
+	}
+	if p, err := b.Payment(b.ctx, paymentsapi.PaymentRequest{ID: open.ID}); err != nil || p.State != paymentsapi.Unknown {
+		t.Errorf("payment: %s, %v", p.State, err)
+	}
+	if _, err := b.Capture(b.ctx, paymentsapi.CaptureRequest{Key: "c", ID: held.ID, Amount: held.Amount}); !errs.Is(err, errs.NoAnswer) {
+		t.Errorf("capture: %v", err)
+	}
+	if _, err := b.Void(b.ctx, paymentsapi.VoidRequest{Key: "v", ID: held.ID}); !errs.Is(err, errs.NoAnswer) {
+		t.Errorf("void: %v", err)
+	}
+	b.Providers = Providers{"simulator": b.Simulator}
+	b.clock.Advance(time.Minute)
+	if _, err := b.handleHooks(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if p, err := b.Payment(b.ctx, paymentsapi.PaymentRequest{ID: open.ID}); err != nil || p.State != paymentsapi.Authorised {
+		t.Errorf("when it is back: %s, %v", p.State, err)
+	}
+}
+
+func TestAWebhookThatFailsHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	good := authorize(t, b, "tok_3ds")
+	err := b.DB.InTx(t.Context(), func(tx *pg.Tx) error {
+		for provider, id := range map[string]paymentsapi.ID{"gone": "pay_x", "simulator": good.ID} {
+			if _, err := insertHook(t.Context(), tx, provider, "whk_"+provider, id, b.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.handleHooks(t.Context()); err == nil {
+		t.Error("the failure is not told")
+	}
+	var done []string
+	if err := b.DB.Select(t.Context(), &done, `SELECT event_id FROM payments.hooks WHERE processed_at IS NOT NULL`); err != nil || len(done) != 1 || done[0] != "whk_simulator" {
+		t.Errorf("handled %v, %v", done, err)
+	}
+}
+
+func TestAKeyOfAnotherCommandVoidsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := &lossy{Simulator: b.Simulator, lose: 1}
+	b.Providers["simulator"] = l
+	pay := authorize(t, b, "tok_approve")
+	if _, err := b.Capture(b.ctx, paymentsapi.CaptureRequest{Key: "c", ID: pay.ID, Amount: money.Of(400, "EUR")}); !errs.Is(err, errs.NoAnswer) {
+		t.Fatalf("lost capture: %v", err)
+	}
+	if _, err := b.Void(b.ctx, paymentsapi.VoidRequest{Key: "c", ID: pay.ID}); !errs.Has(err, "key_reused") {
+		t.Errorf("void under the capture's key: %v", err)
+	}
+	if _, err := b.Void(b.ctx, paymentsapi.VoidRequest{ID: pay.ID}); !errs.Is(err, errs.Invalid) {
+		t.Errorf("void without a key: %v", err)
+	}
+	got, err := b.Capture(b.ctx, paymentsapi.CaptureRequest{Key: "c", ID: pay.ID, Amount: money.Of(400, "EUR")})
+	if err != nil || got.Captured.Minor != 400 {
+		t.Errorf("the capture in the end: %+v, %v", got, err)
 	}
 }

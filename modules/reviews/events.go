@@ -21,5 +21,8 @@ func (m *Module) onOrderPlaced(ctx context.Context, tx *pg.Tx, e ordersapi.Order
 	for i, l := range e.Lines {
 		products[i] = string(l.Product)
 	}
+	if err := lockCustomer(ctx, tx, e.Customer); err != nil {
+		return err
+	}
 	return insertPurchases(ctx, tx, e.Customer, products, e.PlacedAt)
 }

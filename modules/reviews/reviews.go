@@ -78,12 +78,15 @@ func (m *Module) Recent(ctx context.Context, r reviewsapi.RecentRequest) (review
 
 // write stores an author's review of a product; it counts at once unless it is to be moderated.
 func (m *Module) write(ctx context.Context, rv review) (review, error) {
-	rv.ID, rv.State, rv.CreatedAt = ids.New[reviewsapi.ID]("rev"), "published", m.Now().UTC()
+	rv.ID, rv.State, rv.CreatedAt = ids.New[reviewsapi.ID]("rev"), "published", m.Now().UTC().Truncate(time.Microsecond) // as the database keeps it
 	if m.Config.Moderation == "on" {
 		rv.State = "pending"
 	}
 	err := m.DB.InTx(ctx, func(tx *pg.Tx) error {
-		var err error
+		err := lockCustomer(ctx, tx, rv.Author)
+		if err != nil {
+			return err
+		}
 		if rv.Verified, err = insertReview(ctx, tx, rv); err != nil {
 			return err
 		}

@@ -121,6 +121,28 @@ func TestAPurchaseVerifiesReviewsBeforeAndAfterIt(t *testing.T) {
 	}
 }
 
+func TestAReviewAndItsPurchaseAtTheSameMomentFindEachOther(t *testing.T) {
+	t.Parallel()
+	m := setup(t)
+	for range 50 {
+		eve := ids.New[ids.ID]("usr")
+		var wg sync.WaitGroup
+		wg.Go(func() { m.must(t, "prd_a", eve, 5) })
+		wg.Go(func() {
+			placed := ordersapi.OrderPlaced{Customer: eve, PlacedAt: m.Now(), Lines: []ordersapi.PlacedLine{{Product: "prd_a"}}}
+			if err := m.DB.InTx(t.Context(), func(tx *pg.Tx) error { return m.onOrderPlaced(t.Context(), tx, placed) }); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+	}
+	var missed int
+	err := m.DB.Get(t.Context(), &missed, `SELECT count(*) FROM reviews.reviews WHERE NOT verified_purchase`)
+	if err != nil || missed > 0 {
+		t.Errorf("%d of 50 bought and reviewed, and not verified, %v", missed, err)
+	}
+}
+
 func TestPagesAreCompleteAndNewestFirst(t *testing.T) {
 	t.Parallel()
 	m := setup(t)

@@ -49,6 +49,13 @@ func (r rating) summary(product ids.ID) reviewsapi.Summary {
 	return s
 }
 
+// lockCustomer puts what a customer buys and what they write one after the other: of two transactions at the same moment neither
+// would see the other's row, and the review would never be verified.
+func lockCustomer(ctx context.Context, tx *pg.Tx, customer ids.ID) error {
+	_, err := tx.Exec(ctx, `SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('reviews'), pg_catalog.hashtext($1))`, customer)
+	return err
+}
+
 // insertReview stores a review and says whether its author bought the product.
 func insertReview(ctx context.Context, tx *pg.Tx, r review) (verified bool, err error) {
 	err = tx.Get(ctx, &verified, `

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/banyan-shop/banyan/api/usersapi"
@@ -109,7 +108,6 @@ type buyer struct {
 	order                        string
 	keys                         int // used so far
 
-	mu      sync.Mutex
 	journal []entry
 }
 
@@ -117,7 +115,7 @@ type buyer struct {
 type entry struct {
 	method, path, key string
 	body              any
-	tries             int // those before the last ended as nobody knows
+	tries             int // of all but the last nobody knows what became
 	reply             reply
 }
 
@@ -170,9 +168,7 @@ func (b *buyer) send(ctx context.Context, method, path, key string, body any) (r
 		e.reply = r
 		return ok, err
 	})
-	b.mu.Lock()
 	b.journal = append(b.journal, e)
-	b.mu.Unlock()
 	return e.reply, err
 }
 
@@ -222,6 +218,33 @@ func (b *buyer) must(ctx context.Context, method, path, key string, body any) (r
 		err = fmt.Errorf("%s %s: %d %s", method, path, r.status, r.raw)
 	}
 	return r, err
+}
+
+// again sends every request that had a key once more, long after: the answer must be the one it got, or, where the first said
+// that there was more to come, of the same checkout.
+func (b *buyer) again(ctx context.Context) error {
+	for _, e := range b.journal {
+		if e.key == "" {
+			continue
+		}
+		r, err := b.send(ctx, e.method, e.path, e.key, e.body)
+		if err != nil {
+			return err
+		}
+		same := r.status == e.reply.status && r.Code == e.reply.Code && r.ID == e.reply.ID
+		switch e.reply.status {
+		case http.StatusAccepted:
+			same = r.ID == e.reply.ID
+		case http.StatusCreated:
+			if e.path == "/v1/checkouts" {
+				same = bytes.Equal(r.raw, e.reply.raw)
+			}
+		}
+		if !same {
+			return fmt.Errorf("%s %s with key %s said %d %s, and again %d %s", e.method, e.path, e.key, e.reply.status, e.reply.raw, r.status, r.raw)
+		}
+	}
+	return nil
 }
 
 func (b *buyer) login(ctx context.Context) error {

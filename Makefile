@@ -56,7 +56,8 @@ graph: ## Draw who calls and who hears whom into docs/graph.md.
 .PHONY: verify
 verify: generate $(OASDIFF) ## Prove that generated files are fresh and the public API breaks nobody.
 	@git diff --exit-code --stat -- api docs modules || { echo "generated files were stale: commit what make generate wrote"; exit 1; }
-	$(OASDIFF) breaking --fail-on ERR api/openapi.baseline.yaml api/openapi.yaml
+	$(OASDIFF) breaking --fail-on ERR --severity-levels api/oasdiff-levels.txt api/openapi.baseline.yaml api/openapi.yaml
+	$(OASDIFF) validate api/openapi.yaml
 
 .PHONY: baseline
 baseline: ## Take the present public API as the one that must not break. On purpose only.

@@ -633,6 +633,13 @@ func (w *world) platformRoutes() {
 		w.refused(bad{"slashes", call{method: "GET", target: "/" + path}, "400 malformed_path"})
 		w.refused(bad{"dots", call{method: "GET", target: path + "/%2e%2e/version"}, "400 malformed_path"})
 	}
+	index := string(w.must(w.send(call{method: "GET", target: "/problems"}), 200).body)
+	for code := range w.shut {
+		page := w.must(w.send(call{method: "GET", target: "/problems/" + code}), 200)
+		if !strings.Contains(string(page.body), code) || !strings.Contains(index, `href="/problems/`+code+`"`) {
+			w.t.Errorf("the page of %s, or the way to it, is not there: %s", code, page)
+		}
+	}
 	for _, path := range []string{"/", "/problems/" + canary, "/docs/../go.mod", "/docs/%2e%2e/secret", "/debug/pprof/", "/metrics", "/.git/config", "/v1", "/v2/products", "/internal", "/rpc"} {
 		w.refused(bad{"not there", call{method: "GET", target: path}, "404 not_found|400 malformed_path"})
 	}

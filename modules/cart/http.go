@@ -37,6 +37,7 @@ func (m *Module) Routes(r *web.Router) {
 	} {
 		r.Problem(p[0], p[1], p[2])
 	}
+	r.Tag("cart", "What a shopper means to buy, priced. A guest's cart is opened by its token.")
 	route := func(id, summary string) web.Route { return web.Route{ID: id, Summary: summary, Tag: "cart"} }
 	keyed := func(id, summary string) web.Route {
 		d := route(id, summary)
@@ -77,7 +78,7 @@ func reply(v cartapi.View) *cartReply { return &cartReply{ETag: web.ETag(v.Versi
 
 type createInput struct {
 	Body struct {
-		Currency string `json:"currency,omitempty" maxLength:"3" doc:"ISO 4217; the shop's first one by default"`
+		Currency string `json:"currency,omitempty" maxLength:"3" doc:"ISO 4217; the shop's first one by default" example:"EUR"`
 	}
 }
 
@@ -136,8 +137,8 @@ func (m *Module) getCart(ctx context.Context, in *getInput) (*cartReply, error) 
 type addItemInput struct {
 	Target
 	Body struct {
-		SKU      string `json:"sku" minLength:"1" maxLength:"100"`
-		Quantity int64  `json:"quantity" minimum:"1" maximum:"999"`
+		SKU      string `json:"sku" minLength:"1" maxLength:"100" example:"DEMO-0001-BLK"`
+		Quantity int64  `json:"quantity" minimum:"1" maximum:"999" example:"2"`
 	}
 }
 
@@ -343,7 +344,7 @@ func (m *Module) write(ctx context.Context, b, next *basket, o owner, expected i
 type promoInput struct {
 	Target
 	Body struct {
-		Code string `json:"code" minLength:"1" maxLength:"50"`
+		Code string `json:"code" minLength:"1" maxLength:"50" example:"WELCOME10"`
 	}
 }
 
@@ -408,14 +409,14 @@ type quoteInput struct {
 // quoteAddress is an address as customers give it. Prices depend on country, region and postcode; the rest is let in so that
 // a client can send the address it has, and is not kept.
 type quoteAddress struct {
-	Name     string `json:"name,omitempty" maxLength:"200"`
+	Name     string `json:"name,omitempty" maxLength:"200" example:"Gina Guest"`
 	Company  string `json:"company,omitempty" maxLength:"200"`
-	Line1    string `json:"line1,omitempty" maxLength:"200"`
+	Line1    string `json:"line1,omitempty" maxLength:"200" example:"Hauptstr. 1"`
 	Line2    string `json:"line2,omitempty" maxLength:"200"`
-	City     string `json:"city,omitempty" maxLength:"200"`
+	City     string `json:"city,omitempty" maxLength:"200" example:"Berlin"`
 	Region   string `json:"region,omitempty" maxLength:"100"`
-	Postcode string `json:"postcode,omitempty" maxLength:"20"`
-	Country  string `json:"country" pattern:"^[A-Z]{2}$" doc:"ISO 3166 alpha-2"`
+	Postcode string `json:"postcode,omitempty" maxLength:"20" example:"10115"`
+	Country  string `json:"country" pattern:"^[A-Z]{2}$" doc:"ISO 3166 alpha-2" example:"DE"`
 	Phone    string `json:"phone,omitempty" maxLength:"50"`
 }
 

@@ -36,6 +36,7 @@ func (m *Module) Routes(r *web.Router) {
 		r.Problem(p[0], p[1], p[2])
 	}
 
+	r.Tag("catalog", "Products, prices, search and stock.")
 	web.Get(r, "/v1/products", web.Public, web.Route{
 		ID: "listProducts", Tag: "catalog", Summary: "Products, newest first unless sorted otherwise",
 	}, m.getProducts)

@@ -28,8 +28,15 @@ const (
 // Routes are the public routes of orders.
 func (m *Module) Routes(r *web.Router) {
 	readAll, write := web.Scope("orders:read_all"), web.Scope("orders:write")
+	r.Tag("checkout", "Turning a cart into an order: one call, and more only where the payment needs the shopper or time.")
+	r.Tag("orders", "What was bought, and taking it back.")
 	web.Post(r, "/v1/checkouts", web.Public, web.Route{
 		ID: "createCheckout", Tag: "checkout", Summary: "Buy a cart", Status: http.StatusCreated, Idempotency: web.KeyHandled, KeyTTL: week,
+		Also: map[int]string{
+			http.StatusAccepted:        "The payment is under way, or needs the shopper to follow next_action: look at Location until the state is another",
+			http.StatusPaymentRequired: "The payment was declined; for ten minutes another may be tried with a new key",
+			http.StatusNotFound:        "There is no such cart, or it is somebody else's",
+		},
 	}, m.postCheckout)
 	web.Get(r, "/v1/checkouts/{id}", web.Public, web.Route{
 		ID: "getCheckout", Tag: "checkout", Summary: "How a checkout stands; waits up to 20s for a change",
@@ -147,22 +154,25 @@ type checkoutInput struct {
 		ShippingAddressID ids.ID           `json:"shipping_address_id,omitempty" maxLength:"64" doc:"An entry of the address book"`
 		ShippingOption    string           `json:"shipping_option" maxLength:"200" doc:"The id of a shipping quote"`
 		ExpectedTotal     money.Amount     `json:"expected_total" doc:"The total the shopper agreed to: the quote's"`
-		Payment           struct {
-			Provider string `json:"provider" maxLength:"40"`
-			Token    string `json:"token" maxLength:"200" doc:"The provider's name for a payment method; never a card number"`
-		} `json:"payment"`
+		Payment           CheckoutPayment  `json:"payment"`
 	}
+}
+
+// CheckoutPayment is what to pay with.
+type CheckoutPayment struct {
+	Provider string `json:"provider" maxLength:"40" example:"simulator"`
+	Token    string `json:"token" maxLength:"200" doc:"The provider's name for a payment method; never a card number" example:"tok_approve"`
 }
 
 // CheckoutAddress is where an order is to go.
 type CheckoutAddress struct {
-	Name     string `json:"name" minLength:"1" maxLength:"120"`
-	Line1    string `json:"line1" minLength:"1" maxLength:"200"`
+	Name     string `json:"name" minLength:"1" maxLength:"120" example:"Gina Guest"`
+	Line1    string `json:"line1" minLength:"1" maxLength:"200" example:"Hauptstr. 1"`
 	Line2    string `json:"line2,omitempty" maxLength:"200"`
-	City     string `json:"city" minLength:"1" maxLength:"120"`
+	City     string `json:"city" minLength:"1" maxLength:"120" example:"Berlin"`
 	Region   string `json:"region,omitempty" maxLength:"120"`
-	Postcode string `json:"postcode" maxLength:"20"`
-	Country  string `json:"country" minLength:"2" maxLength:"2" doc:"ISO 3166 alpha-2"`
+	Postcode string `json:"postcode" maxLength:"20" example:"10115"`
+	Country  string `json:"country" minLength:"2" maxLength:"2" doc:"ISO 3166 alpha-2" example:"DE"`
 	Phone    string `json:"phone,omitempty" maxLength:"40"`
 }
 
@@ -429,7 +439,7 @@ type OrderRef struct {
 }
 
 func (m *Module) getOrder(ctx context.Context, in *OrderRef) (*web.Reply[ordersapi.Order], error) {
-	o, err := m.Order(ctx, ordersapi.OrderRequest{ID: in.ID, User: auth.From(ctx).User, Token: in.OrderToken})
+	o, err := m.order(ctx, ordersapi.OrderRequest{ID: in.ID, User: auth.From(ctx).User, Token: in.OrderToken})
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ func (m *Module) Routes(r *web.Router) {
 	} {
 		r.Problem(p[0], p[1], p[2])
 	}
+	r.Tag("payments", "What payment providers tell, and the simulator of one.")
 	web.Post(r, "/v1/hooks/{provider}", web.Public, web.Route{
 		ID: "receiveWebhook", Tag: "payments", Summary: "A payment provider's webhook, signed over its raw body",
 	}, m.postHook)
@@ -38,7 +39,7 @@ func (m *Module) Routes(r *web.Router) {
 
 type hookInput struct {
 	Provider  string `path:"provider" maxLength:"40"`
-	Signature string `header:"Simulator-Signature" maxLength:"200"`
+	Signature string `header:"Simulator-Signature" maxLength:"200" doc:"t=Unix seconds,v1=HMAC-SHA256 over t, a dot and the raw body, in hexadecimal"`
 	RawBody   []byte `contentType:"application/json"`
 }
 

@@ -14,6 +14,7 @@ import (
 // Routes are the public routes of reviews.
 func (m *Module) Routes(r *web.Router) {
 	r.Problem("already_reviewed", "Already reviewed", "Each shopper writes one review of a product.")
+	r.Tag("reviews", "What shoppers say of products.")
 	web.Get(r, "/v1/products/{id}/reviews", web.Public, web.Route{
 		ID: "listReviews", Tag: "reviews", Summary: "Published reviews of a product, newest first, with what they add up to",
 	}, m.list)
@@ -106,9 +107,9 @@ func (m *Module) list(ctx context.Context, in *listInput) (*web.Reply[listBody],
 type postInput struct {
 	ID   string `path:"id" maxLength:"200"`
 	Body struct {
-		Rating int64  `json:"rating" minimum:"1" maximum:"5"`
-		Title  string `json:"title" minLength:"1" maxLength:"120"`
-		Text   string `json:"text" minLength:"1" maxLength:"4000"`
+		Rating int64  `json:"rating" minimum:"1" maximum:"5" example:"5"`
+		Title  string `json:"title" minLength:"1" maxLength:"120" example:"Good"`
+		Text   string `json:"text" minLength:"1" maxLength:"4000" example:"It does what it says."`
 	}
 }
 

@@ -26,6 +26,7 @@ func (m *Module) Routes(r *web.Router) {
 	} {
 		r.Problem(p[0], p[1], p[2])
 	}
+	r.Tag("shipping", "Parcels and where they are.")
 	web.Get(r, "/v1/orders/{id}/shipments", web.Public,
 		web.Route{ID: "listOrderShipments", Summary: "Parcels of an order", Tag: "shipping"}, m.listShipments)
 	web.Post(r, "/v1/admin/orders/{id}/shipments", web.Scope(write),

@@ -11,6 +11,7 @@ import (
 
 // Routes are the composed pages.
 func (m *Module) Routes(r *web.Router) {
+	r.Tag("storefront", "Whole pages in one call; unavailable names the parts that did not answer in time.")
 	web.Get(r, "/v1/storefront/products/{ref}", web.Public, web.Route{
 		ID: "productPage", Tag: "storefront", Summary: "A product with its reviews and a shipping estimate",
 	}, m.getProduct)

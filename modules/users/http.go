@@ -22,9 +22,12 @@ func (m *Module) Routes(r *web.Router) {
 	web.Post(r, "/v1/auth/register", web.Public, web.Route{
 		ID: "register", Tag: "users", Summary: "Make an account and log in; the e-mail is verified by a link", Status: http.StatusCreated, IgnoreToken: true,
 	}, m.postRegister)
-	web.Post(r, "/v1/auth/login", web.Public, web.Route{ID: "login", Tag: "users", Summary: "Log in", IgnoreToken: true}, m.postLogin)
+	web.Post(r, "/v1/auth/login", web.Public, web.Route{
+		ID: "login", Tag: "users", Summary: "Log in", IgnoreToken: true, Also: map[int]string{http.StatusUnauthorized: "E-mail and password do not belong together"},
+	}, m.postLogin)
 	web.Post(r, "/v1/auth/refresh", web.Public, web.Route{
 		ID: "refresh", Tag: "users", Summary: "Exchange a refresh token for fresh tokens", IgnoreToken: true,
+		Also: map[int]string{http.StatusUnauthorized: "The refresh token is unknown, expired or used up: log in again"},
 	}, m.postRefresh)
 	web.Post(r, "/v1/auth/logout", web.SignedIn, web.Route{ID: "logout", Tag: "users", Summary: "End this session", Status: http.StatusNoContent}, m.postLogout)
 	web.Post(r, "/v1/auth/logout-everywhere", web.SignedIn, web.Route{

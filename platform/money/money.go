@@ -16,8 +16,8 @@ import (
 
 // Amount is a sum of money in minor units (cents, yen, fils) of a currency.
 type Amount struct {
-	Minor    int64  `json:"amount"`
-	Currency string `json:"currency"`
+	Minor    int64  `json:"amount" doc:"In minor units: 12999 is 129.99 EUR" example:"12999"`
+	Currency string `json:"currency" doc:"ISO 4217" example:"EUR" minLength:"3" maxLength:"3"`
 }
 
 // Rate is a share in 1/10,000: 1900 is 19 %.

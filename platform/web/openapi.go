@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -192,8 +193,118 @@ func published(doc *huma.OpenAPI) *huma.OpenAPI {
 	}
 	d, c := *doc, *doc.Components
 	c.Schemas = publishedSchemas{doc.Components.Schemas, open}
+	c.Responses = problemResponses()
 	d.Components = &c
+	d.Paths = make(map[string]*huma.PathItem, len(doc.Paths))
+	for path, item := range doc.Paths {
+		i := *item
+		for _, op := range [...]**huma.Operation{&i.Get, &i.Post, &i.Put, &i.Patch, &i.Delete} {
+			if *op != nil {
+				*op = publishedOperation(*op)
+			}
+		}
+		d.Paths[path] = &i
+	}
 	return &d
+}
+
+// problems of statuses that many routes answer with, each described once.
+var statusProblems = map[int]struct{ name, description string }{
+	400: {"Malformed", "The request can't be read"},
+	401: {"Unauthenticated", "No access token, or one that is not valid any more"},
+	402: {"Declined", "The payment was declined"},
+	403: {"Forbidden", "The caller lacks the permission"},
+	404: {"NotFound", "Nothing is there, or it belongs to somebody else"},
+	409: {"Conflict", "The state does not allow it now; the code says why"},
+	412: {"PreconditionFailed", "If-Match names a version that is no longer the current one"},
+	413: {"TooLarge", "The body is larger than the route takes"},
+	415: {"UnsupportedMediaType", "The body is not JSON in UTF-8"},
+	422: {"Invalid", "A value, a field or a parameter is not one that the route takes; errors points at it"},
+	428: {"PreconditionRequired", "If-Match or Idempotency-Key is missing"},
+	429: {"RateLimited", "Too many requests: wait as long as Retry-After says"},
+}
+
+const responsePrefix = "#/components/responses/"
+
+func problemResponses() map[string]*huma.Response {
+	content := map[string]*huma.MediaType{problemType: {Schema: &huma.Schema{Ref: schemaPrefix + "Problem"}}}
+	all := map[string]*huma.Response{"Failure": {Description: "A failure of ours: nothing, or not all, was done", Content: content}}
+	for _, p := range statusProblems {
+		all[p.name] = &huma.Response{Description: p.description, Content: content}
+	}
+	return all
+}
+
+// headerWords describe what the types of answers can't.
+var headerWords = map[string]string{
+	"ETag": "The version, for If-Match and If-None-Match", "Location": "Where the new object is",
+}
+
+// parameterWords describe parameters that mean the same everywhere.
+var parameterWords = map[string]string{
+	"limit": "Rows a page", "cursor": "The next_cursor of the page before", "sort": "The order; a minus turns it round",
+	"If-Match": "The ETag of the version to change", "X-Cart-Token": "The token of a guest's cart", "X-Order-Token": "The token of a guest's order",
+}
+
+// publishedOperation says of one operation what follows from its declaration: who may call it, and what it is refused with.
+func publishedOperation(op *huma.Operation) *huma.Operation {
+	o, rt := *op, op.Metadata["route"].(*route)
+	if p := rt.permission; p == SignedIn {
+		o.Description = "For whoever is signed in."
+	} else if p != Public {
+		o.Description = "Needs the permission `" + p.name + "`."
+	}
+	mutates, conditional, path := rt.method != http.MethodGet, false, false
+	o.Parameters = slices.Clone(op.Parameters)
+	for i, p := range o.Parameters {
+		conditional = conditional || mutates && p.Name == "If-Match"
+		path = path || p.In == "path"
+		if words, ok := parameterWords[p.Name]; ok && p.Description == "" {
+			described := *p
+			described.Description = words
+			o.Parameters[i] = &described
+		}
+	}
+	o.Responses = map[string]*huma.Response{"default": {Ref: responsePrefix + "Failure"}}
+	var success huma.Response
+	for status, r := range op.Responses {
+		if status == "default" {
+			continue
+		}
+		success = *r
+		success.Headers = map[string]*huma.Param{}
+		for name, words := range headerWords {
+			if h, ok := r.Headers[name]; ok && status[:2] == "20" && status != "204" && (name != "Location" || status != "200") {
+				described := *h
+				described.Description = words
+				success.Headers[name] = &described
+			}
+		}
+		if status == "204" {
+			success.Content = nil
+		}
+		one := success
+		o.Responses[status] = &one
+	}
+	refused := map[int]bool{
+		400: true, 422: true, 429: true, 401: rt.permission != Public || !rt.IgnoreToken, 403: rt.permission != Public && rt.permission != SignedIn,
+		404: path, 409: mutates && path || rt.Idempotency != Unkeyed, 412: conditional, 413: rt.body != noBody, 415: rt.body == jsonBody,
+		428: conditional || rt.Idempotency > Keyed,
+	}
+	for status, may := range refused {
+		if may {
+			o.Responses[strconv.Itoa(status)] = &huma.Response{Ref: responsePrefix + statusProblems[status].name}
+		}
+	}
+	for status, when := range rt.Also {
+		also := success
+		if p, ok := statusProblems[status]; ok {
+			also = huma.Response{Content: problemResponses()[p.name].Content}
+		}
+		also.Description = when
+		o.Responses[strconv.Itoa(status)] = &also
+	}
+	return &o
 }
 
 type publishedSchemas struct {

@@ -56,6 +56,12 @@ func (r *Router) Remote(name string, h http.Handler) *Router {
 	return &Router{app: r.app, module: name, remote: h}
 }
 
+// Tag describes a tag of routes for readers of the OpenAPI document.
+func (r *Router) Tag(name, description string) {
+	doc := r.app.api.OpenAPI()
+	doc.Tags = append(doc.Tags, &huma.Tag{Name: name, Description: description})
+}
+
 // RouteInfo is a declared route.
 type RouteInfo struct{ Module, Method, Path, ID, Permission string }
 

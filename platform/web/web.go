@@ -56,6 +56,9 @@ type Route struct {
 	Tag     string
 	// Status of success, default 200.
 	Status int
+	// Also are further statuses to document, and when the route answers with them: others of success, and refusals that
+	// follow from no declaration.
+	Also map[int]string
 	// Idempotency of a POST: Keyed lets clients send Idempotency-Key, KeyRequired makes them.
 	Idempotency Idempotency
 	// KeyTTL is how long an answer is replayed, default 24 h; seven days where money moves.

@@ -39,8 +39,8 @@ type Catalog interface {
 	// with the same Key. Codes: insufficient_stock (conflict; details are Shortages).
 	Allocate(ctx context.Context, r AllocateRequest) (Allocation, error)
 
-	// Import creates and updates products by external id. Rows that are wrong are reported, the others are stored. May be
-	// repeated: the same rows change nothing the second time.
+	// Import creates and updates products by external id. Rows that are wrong are reported, the others are stored. For the
+	// command line. May be repeated: the same rows change nothing the second time.
 	Import(ctx context.Context, r ImportRequest) (ImportResult, error)
 }
 

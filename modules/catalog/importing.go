@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/banyan-shop/banyan/api/catalogapi"
+	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/pg"
@@ -17,6 +18,9 @@ import (
 // Import: see catalogapi. A batch is one transaction of a fixed number of statements: what is there is read, the differences
 // are found here, and only these are written. A dry run does all of it and rolls back.
 func (m *Module) Import(ctx context.Context, r catalogapi.ImportRequest) (catalogapi.ImportResult, error) {
+	if err := auth.RequireModule(ctx, "shop"); err != nil { // the command line
+		return catalogapi.ImportResult{}, err
+	}
 	if len(r.Rows) > catalogapi.MaxImportRows {
 		return catalogapi.ImportResult{}, errs.Invalidf("too_many_rows", "a batch has at most %d rows", catalogapi.MaxImportRows)
 	}

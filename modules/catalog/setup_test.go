@@ -13,6 +13,7 @@ import (
 	"github.com/banyan-shop/banyan/api/catalogapi"
 	"github.com/banyan-shop/banyan/api/catalogapi/catalogtest"
 	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/rpc"
 	"github.com/banyan-shop/banyan/platform/shoptest"
@@ -44,7 +45,33 @@ func setupOn(t testing.TB, db *pg.DB) bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bench{m, clock, catalogapi.Dial(rpc.Local("orders", server)), face.Handler()}
+	orders := callers{catalogapi.Dial(rpc.Local("orders", server)), catalogapi.Dial(rpc.Local("shop", server))}
+	return bench{m, clock, orders, face.Handler()}
+}
+
+// callers is a catalog as orders calls it, and as the command line does where only that may.
+type callers struct {
+	catalogapi.Catalog
+	shop catalogapi.Catalog
+}
+
+func (c callers) Import(ctx context.Context, r catalogapi.ImportRequest) (catalogapi.ImportResult, error) {
+	return c.shop.Import(ctx, r)
+}
+
+// Import is that of the command line.
+func (b bench) Import(ctx context.Context, r catalogapi.ImportRequest) (catalogapi.ImportResult, error) {
+	return b.orders.Import(ctx, r)
+}
+
+func TestOnlyTheCommandLineImports(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, caller := range []string{"", "orders", "reviews"} {
+		if _, err := b.Module.Import(auth.WithCaller(t.Context(), caller), catalogapi.ImportRequest{}); !errs.Is(err, errs.Forbidden) {
+			t.Errorf("by %q: %v", caller, err)
+		}
+	}
 }
 
 // verify takes any token for a user who may do what the token says.

@@ -1,6 +1,7 @@
 package orders
 
 import (
+	"context"
 	"net/http"
 	"testing"
 
@@ -16,7 +17,7 @@ func TestModulePassesTheSuite(t *testing.T) {
 	t.Parallel()
 	orderstest.Suite(t, func(t *testing.T) orderstest.Subject {
 		b := setup(t)
-		return orderstest.Subject{Orders: b.Module, Context: auth.WithCaller(t.Context(), "notifications"),
+		return orderstest.Subject{Orders: b.Module, As: func(caller string) context.Context { return auth.WithCaller(t.Context(), caller) },
 			Buy: func(t *testing.T, customer ids.ID) (ordersapi.ID, string) {
 				k := b.basket(cartapi.Owner{User: customer})
 				a := b.checkout(k, string(k.id), "tok_approve")
@@ -28,12 +29,20 @@ func TestModulePassesTheSuite(t *testing.T) {
 	})
 }
 
-func TestOnlyNotificationsAskForContacts(t *testing.T) {
+func TestOnlyThoseWhoNeedToAskForOrdersAndContacts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, caller := range []string{"", "storefront", "reviews"} {
 		if _, err := b.Contact(auth.WithCaller(t.Context(), caller), ordersapi.ContactRequest{ID: "ord_x"}); !errs.Is(err, errs.Forbidden) {
-			t.Errorf("%q: %v", caller, err)
+			t.Errorf("contact by %q: %v", caller, err)
+		}
+	}
+	for _, caller := range []string{"", "notifications", "reviews"} {
+		if _, err := b.Order(auth.WithCaller(t.Context(), caller), ordersapi.OrderRequest{ID: "ord_x", User: "usr_ann"}); !errs.Is(err, errs.Forbidden) {
+			t.Errorf("order by %q: %v", caller, err)
+		}
+		if _, err := b.Recent(auth.WithCaller(t.Context(), caller), ordersapi.RecentRequest{User: "usr_ann"}); !errs.Is(err, errs.Forbidden) {
+			t.Errorf("orders by %q: %v", caller, err)
 		}
 	}
 }

@@ -15,7 +15,7 @@ func TestFakeKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	orderstest.Suite(t, func(t *testing.T) orderstest.Subject {
 		f, n := &orderstest.Fake{}, 0
-		return orderstest.Subject{Orders: f, Context: context.Background(), Buy: func(_ *testing.T, customer ids.ID) (ordersapi.ID, string) {
+		return orderstest.Subject{Orders: f, As: func(string) context.Context { return context.Background() }, Buy: func(_ *testing.T, customer ids.ID) (ordersapi.ID, string) {
 			n++
 			o := ordersapi.Order{ID: ids.New[ordersapi.ID]("ord"), Number: fmt.Sprint("B-", n), State: "placed", Customer: customer, Lines: []ordersapi.Line{{SKU: "mug", Quantity: 1}}}
 			c := ordersapi.Contact{}

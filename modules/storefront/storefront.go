@@ -38,7 +38,7 @@ type Config struct {
 	// Country is where the shipping estimate of a product page goes. Default DE.
 	Country string `yaml:"country"`
 	// PartTimeout is how long a page waits for a part it can do without. Default 800ms.
-	PartTimeout time.Duration `yaml:"part_timeout"`
+	PartTimeout time.Duration `yaml:"part_timeout" min:"1ms"`
 }
 
 // Defaults are the settings of a module that was told nothing.
@@ -95,7 +95,7 @@ func (m *Module) productPage(ctx context.Context, ref string) (productPage, erro
 			if summaries, err = m.Reviews.Summaries(ctx, reviewsapi.SummariesRequest{Products: []ids.ID{ids.ID(p.ID)}}); err != nil {
 				return err
 			}
-			if summaries.Summaries[0].Count > 0 {
+			if len(summaries.Summaries) == 1 && summaries.Summaries[0].Count > 0 {
 				recent, err = m.Reviews.Recent(ctx, reviewsapi.RecentRequest{Product: ids.ID(p.ID), Limit: 5})
 			}
 			return err

@@ -126,6 +126,9 @@ func (f *Fake) Payment(_ context.Context, r paymentsapi.PaymentRequest) (payment
 }
 
 func (f *Fake) ByOrder(_ context.Context, r paymentsapi.ByOrderRequest) (paymentsapi.List, error) {
+	if err := f.fail("ByOrder", ""); err != nil {
+		return paymentsapi.List{}, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	list := paymentsapi.List{Payments: []paymentsapi.Payment{}}

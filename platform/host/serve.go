@@ -52,10 +52,15 @@ func (h *Host) start(ctx context.Context) error {
 	return h.startWeb()
 }
 
-// purgeEvery is how often lapsed idempotency keys go.
-const purgeEvery = 10 * time.Minute
+const (
+	// purgeEvery is how often lapsed idempotency keys and old operations go.
+	purgeEvery = 10 * time.Minute
+	// keepOperations is longer than any saga repeats a command, one that waits for somebody to look at it included.
+	keepOperations = 90 * 24 * time.Hour
+)
 
-// purge deletes a module's lapsed idempotency keys from time to time, until ctx ends.
+// purge deletes a module's lapsed idempotency keys, and the results of commands that nobody repeats any more, from time to
+// time, until ctx ends.
 func (h *Host) purge(ctx context.Context, module string, db *pg.DB) {
 	tick := time.NewTicker(purgeEvery)
 	defer tick.Stop()
@@ -69,6 +74,11 @@ func (h *Host) purge(ctx context.Context, module string, db *pg.DB) {
 			h.log.WarnContext(ctx, "lapsed idempotency keys stay", "module", module, "err", err)
 		} else if n > 0 {
 			h.log.DebugContext(ctx, "lapsed idempotency keys deleted", "module", module, "keys", n)
+		}
+		if n, err := db.ForgetOperations(ctx, h.now().Add(-keepOperations)); err != nil && ctx.Err() == nil {
+			h.log.WarnContext(ctx, "old operations stay", "module", module, "err", err)
+		} else if n > 0 {
+			h.log.DebugContext(ctx, "old operations forgotten", "module", module, "operations", n)
 		}
 	}
 }

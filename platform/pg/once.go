@@ -80,11 +80,19 @@ func Once[Res any](ctx context.Context, db *DB, op Operation, fn func(tx *Tx) (R
 	return res, nil
 }
 
-// ForgetOperations deletes the stored results that are older than a caller may repeat, and returns how many.
-func (db *DB) ForgetOperations(ctx context.Context, before time.Time) (n int64, err error) {
-	err = db.InTx(ctx, func(tx *Tx) error {
-		n, err = tx.Exec(ctx, db.sql.forgetOperations, before)
-		return err
-	})
-	return n, err
+const forgetChunk = 1000
+
+// ForgetOperations deletes the stored results that are older than a caller may repeat, a chunk a transaction, and returns how
+// many.
+func (db *DB) ForgetOperations(ctx context.Context, before time.Time) (total int64, err error) {
+	for {
+		var n int64
+		err = db.InTx(ctx, func(tx *Tx) error {
+			n, err = tx.Exec(ctx, db.sql.forgetOperations, before, forgetChunk)
+			return err
+		})
+		if total += n; err != nil || n < forgetChunk || ctx.Err() != nil {
+			return total, err
+		}
+	}
 }

@@ -84,8 +84,9 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	db := &DB{schema: c.Schema, config: c, sql: platformSQL{
 		insertOperation: `INSERT INTO ` + c.Schema + `.operations (key, method, request_hash, result)
 			VALUES ($1, $2, $3, $4) ON CONFLICT (key, method) DO NOTHING`,
-		findOperation:    `SELECT request_hash, result FROM ` + c.Schema + `.operations WHERE key = $1 AND method = $2`,
-		forgetOperations: `DELETE FROM ` + c.Schema + `.operations WHERE created_at < $1`,
+		findOperation: `SELECT request_hash, result FROM ` + c.Schema + `.operations WHERE key = $1 AND method = $2`,
+		forgetOperations: `DELETE FROM ` + c.Schema + `.operations WHERE ctid = ANY (ARRAY(
+			SELECT ctid FROM ` + c.Schema + `.operations WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))`,
 	}}
 	var err error
 	db.connector, err = newConnector(c.URL, c.ReadTimeout)

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +52,7 @@ func (s *shop) logStatements(ctx context.Context, on bool) error {
 		statements = []string{`ALTER DATABASE shop RESET log_statement`, `ALTER DATABASE shop RESET log_parameter_max_length`, `ALTER SYSTEM RESET log_line_prefix`}
 	}
 	for _, statement := range append(statements, `SELECT pg_reload_conf()`) {
-		if _, err := s.db.ExecContext(ctx, statement); err != nil {
+		if _, err := s.db.exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
@@ -239,11 +238,11 @@ func usual(all []sample) []sample {
 }
 
 // rows is how many there are in all tables of all modules.
-func rows(ctx context.Context, db *sql.DB) (n int, err error) {
-	err = db.QueryRowContext(ctx, `
+func rows(ctx context.Context, db *database) (n int, err error) {
+	err = db.read(ctx, &n, `
 		SELECT coalesce(sum((xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %I.%I', schemaname, tablename),
 			false, true, '')))[1]::text::bigint), 0)
-		FROM pg_catalog.pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')`).Scan(&n)
+		FROM pg_catalog.pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')`)
 	return n, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 
+	//shop:allow boundary until=2027-11-01 owner=@bench the bare library, without anything of ours, is what the shop is compared with
 	"github.com/labstack/echo/v4"
 )
 

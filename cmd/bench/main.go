@@ -165,7 +165,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		if !settingName.MatchString(name) {
 			return fmt.Errorf("--set %s is no setting of PostgreSQL", name)
 		}
-		if _, err := b.shop.db.ExecContext(ctx, "ALTER DATABASE shop SET "+name+" = "+pg.Literal(value)); err != nil {
+		if _, err := b.shop.db.exec(ctx, "ALTER DATABASE shop SET "+name+" = "+pg.Literal(value)); err != nil {
 			return fmt.Errorf("--set %s: %w", name, err)
 		}
 		b.complain("measured with %s = %s, which is not how the shop runs", name, value)
@@ -384,7 +384,7 @@ func (b *bench) orientation(ctx context.Context) error {
 		`INSERT INTO bench.pairs SELECT n, 'value ' || n FROM generate_series(1, 100000) n`,
 		`ANALYZE bench.pairs`,
 	} {
-		if _, err := b.shop.db.ExecContext(ctx, statement); err != nil {
+		if _, err := b.shop.db.exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}

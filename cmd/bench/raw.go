@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -45,13 +44,13 @@ type step struct {
 
 // scripter turns samples into scripts.
 type scripter struct {
-	db    *sql.DB
+	db    *database
 	stock *stock
 	known map[string]bool // words of the catalogue, which are no ids made in the flow
 	types map[string][]string
 }
 
-func newScripter(db *sql.DB, s *stock) *scripter {
+func newScripter(db *database, s *stock) *scripter {
 	c := &scripter{db: db, stock: s, known: map[string]bool{}, types: map[string][]string{}}
 	for _, p := range s.products {
 		c.known[p.ID], c.known[p.Slug] = true, true
@@ -67,17 +66,12 @@ func (c *scripter) typesOf(ctx context.Context, text string) ([]string, error) {
 	if t, ok := c.types[text]; ok {
 		return t, nil
 	}
-	conn, err := c.db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, `PREPARE banyan_bench AS `+text); err != nil {
+	if _, err := c.db.exec(ctx, `PREPARE banyan_bench AS `+text); err != nil {
 		return nil, err
 	}
 	var list string
-	err = conn.QueryRowContext(ctx, `SELECT array_to_string(parameter_types, ',') FROM pg_prepared_statements WHERE name = 'banyan_bench'`).Scan(&list)
-	if _, e := conn.ExecContext(ctx, `DEALLOCATE banyan_bench`); err == nil {
+	err := c.db.read(ctx, &list, `SELECT array_to_string(parameter_types, ',') FROM pg_prepared_statements WHERE name = 'banyan_bench'`)
+	if _, e := c.db.exec(ctx, `DEALLOCATE banyan_bench`); err == nil {
 		err = e
 	}
 	var types []string
@@ -289,7 +283,7 @@ func (c *scripter) filler(ctx context.Context, p path, s *script, all []sample) 
 
 // copyCarts makes copies of a cart whose ids a script can draw.
 func (c *scripter) copyCarts(ctx context.Context, id string) error {
-	_, err := c.db.ExecContext(ctx, fmt.Sprintf(`
+	_, err := c.db.exec(ctx, fmt.Sprintf(`
 		INSERT INTO cart.carts SELECT (jsonb_populate_record(c, jsonb_build_object('id', 'crt_bench_' || n, 'version', 1))).*
 		FROM cart.carts c, generate_series(%d::bigint, %d::bigint) n WHERE c.id = %s
 		ON CONFLICT DO NOTHING`, low, low+copiedCarts-1, literal(id)))
@@ -301,11 +295,6 @@ func (c *scripter) copyCarts(ctx context.Context, id string) error {
 
 // rehearse runs the script twice and leaves out, with a note, what the server refuses. What repeats itself shows the second time.
 func (c *scripter) rehearse(ctx context.Context, s *script) error {
-	conn, err := c.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	for again := 0; again < 20; again++ {
 		bad, idle := -1, []string{}
 		before, err := rows(ctx, c.db)
@@ -319,7 +308,7 @@ func (c *scripter) rehearse(ctx context.Context, s *script) error {
 					drawn := v.low + (round*7919+int64(again)*104729+int64(n))%(v.high-v.low+1)
 					text = regexp.MustCompile(`:`+v.name+`\b`).ReplaceAllString(text, strconv.FormatInt(drawn, 10))
 				}
-				result, err := conn.ExecContext(ctx, text)
+				n, err := c.db.exec(ctx, text)
 				if err != nil {
 					if st.origin == "" {
 						return fmt.Errorf("rehearse %s: %s: %w", s.Path, st.text, err)
@@ -328,7 +317,7 @@ func (c *scripter) rehearse(ctx context.Context, s *script) error {
 					bad = i
 					break
 				}
-				if n, err := result.RowsAffected(); st.writes && err == nil && n == 0 {
+				if st.writes && n == 0 {
 					idle = append(idle, fmt.Sprintf("%.100s…", st.origin))
 				}
 			}
@@ -345,7 +334,7 @@ func (c *scripter) rehearse(ctx context.Context, s *script) error {
 			s.Statements, s.Rows = len(s.steps), float64(after-before)/2
 			return err
 		}
-		if _, err := conn.ExecContext(ctx, `ROLLBACK`); err != nil {
+		if _, err := c.db.exec(ctx, `ROLLBACK`); err != nil {
 			return err
 		}
 		s.steps = slices.Delete(s.steps, bad, bad+1)

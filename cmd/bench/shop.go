@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/pgembed"
 )
 
@@ -28,7 +26,7 @@ type shop struct {
 	address string // host:port
 	ops     string // http://host:port
 	took    time.Duration
-	db      *sql.DB // as a superuser
+	db      *database
 	server  *pgembed.Server
 	talk    *tail
 }
@@ -98,7 +96,7 @@ func start(ctx context.Context, binary, dir string) (*shop, error) {
 	_, err = c.want(http.StatusOK, "GET", "/v1/products?limit=20", "", "")
 	s.took = time.Since(began)
 	if err == nil {
-		err = s.connect(ctx, filepath.Join(dir, "data"))
+		err = s.attach(ctx, filepath.Join(dir, "data"))
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
@@ -106,20 +104,20 @@ func start(ctx context.Context, binary, dir string) (*shop, error) {
 	return s, nil
 }
 
-func (s *shop) connect(ctx context.Context, data string) error {
+func (s *shop) attach(ctx context.Context, data string) error {
 	server, running, err := pgembed.Running(ctx, data)
 	if err != nil || !running {
 		return fmt.Errorf("find the shop's database in %s: %w", data, err)
 	}
 	s.server = server
-	s.db, err = pg.OpenAdmin(ctx, server.URL("shop"))
+	s.db, err = connect(ctx, server.URL("shop"))
 	return err
 }
 
 // stop ends the shop as an operator would, and a deaf one for good.
 func (s *shop) stop() error {
 	if s.db != nil {
-		s.db.Close()
+		s.db.close()
 	}
 	s.resume()
 	_ = s.cmd.Process.Signal(os.Interrupt)
@@ -144,8 +142,8 @@ func (s *shop) freeze(ctx context.Context) error {
 			return err
 		}
 		var open int
-		err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM pg_catalog.pg_stat_activity
-			WHERE usename LIKE 'shop\_%' AND state <> 'idle'`).Scan(&open)
+		err := s.db.read(ctx, &open, `SELECT count(*) FROM pg_catalog.pg_stat_activity
+			WHERE usename LIKE 'shop\_%' AND state <> 'idle'`)
 		if err != nil || open == 0 {
 			return err
 		}
@@ -161,12 +159,12 @@ func (s *shop) drain(ctx context.Context) error {
 	end := time.Now().Add(2 * time.Minute)
 	for {
 		var left int
-		err := s.db.QueryRowContext(ctx, `
+		err := s.db.read(ctx, &left, `
 			SELECT coalesce(sum((xpath('/row/n/text()', query_to_xml(format(
 				CASE tablename WHEN 'outbox' THEN 'SELECT count(*) AS n FROM %I.outbox WHERE sent_at IS NULL'
 					WHEN 'retry' THEN 'SELECT count(*) AS n FROM %I.retry'
 					ELSE 'SELECT count(*) AS n FROM %I.messages WHERE state = ''pending''' END, schemaname), false, true, '')))[1]::text::bigint), 0)
-			FROM pg_catalog.pg_tables WHERE tablename IN ('outbox', 'retry') OR schemaname = 'notifications' AND tablename = 'messages'`).Scan(&left)
+			FROM pg_catalog.pg_tables WHERE tablename IN ('outbox', 'retry') OR schemaname = 'notifications' AND tablename = 'messages'`)
 		if err != nil || left == 0 {
 			return err
 		}
@@ -182,7 +180,7 @@ func (s *shop) drain(ctx context.Context) error {
 }
 
 // queries is how many round trips the shop has made to its database so far.
-func (s *shop) queries(ctx context.Context) (total float64, err error) {
+func (s *shop) queries(ctx context.Context) (made float64, err error) {
 	b, err := get(ctx, s.ops+"/metrics")
 	if err != nil {
 		return 0, err
@@ -194,13 +192,13 @@ func (s *shop) queries(ctx context.Context) (total float64, err error) {
 			if err != nil {
 				return 0, err
 			}
-			total += n
+			made += n
 		}
 	}
-	if total == 0 {
+	if made == 0 {
 		return 0, errors.New("the shop's metrics hold no banyan_pg_queries_total")
 	}
-	return total, nil
+	return made, nil
 }
 
 // profile keeps a CPU profile of the next seconds in file.

@@ -407,6 +407,9 @@ func (s *script) run(ctx context.Context, sh *shop, program string, clients int,
 	}
 	defer sh.resume()
 	skip, all := max(1, int(warm.Seconds())), max(1, int(measure.Seconds()))
+	if len(s.steps) > 20 {
+		skip = max(skip, 4) // many statements, that each of many sessions prepares
+	}
 	args := []string{"-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients)), "-P", "1",
 		"-T", strconv.Itoa(skip + all), "-f", s.file, sh.server.URL("shop")}
 	before := sh.cpu()

@@ -337,7 +337,11 @@ func nameSlugs(ctx context.Context, tx *pg.Tx, created []*importProduct) error {
 		p.to.Slug = slugs[i]
 		if used[slugs[i]] {
 			// Derived, so that a file imported into an empty shop gets the same addresses again.
-			id := ids.Derived[string]("slug", slugs[i], p.to.ExternalID)
+			of := p.to.ExternalID
+			if of == "" {
+				of = string(p.to.ID) // made by hand: nothing else tells it from its namesakes
+			}
+			id := ids.Derived[string]("slug", slugs[i], of)
 			p.to.Slug += "-" + id[len(id)-8:]
 		}
 		used[p.to.Slug] = true

@@ -176,6 +176,9 @@ func (c *checker) call(n *ast.CallExpr) {
 		return
 	}
 	arg := n.Args[i]
+	if c.place.Layer == tree.Cmd && tree.IsTest(c.pass.Fset, n.Pos()) {
+		return // a test of the whole shop looks into every schema, as the superuser of its own database
+	}
 	if c.why != "" {
 		c.ws.Report(arg.Pos(), "%s", c.why)
 		return

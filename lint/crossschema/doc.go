@@ -18,7 +18,8 @@
 // .sql files are held to the same rules: db/orders/*.sql (read when package db is analysed, and by the whole-program run) and
 // any .sql file beside a module's Go files. A waiver there is a comment: -- shop:allow crossschema until=… owner=@… reason.
 //
-// A module without db/<module> has no schema and may hold no SQL; nor may contracts and programs.
+// A module without db/<module> has no schema and may hold no SQL; nor may contracts and programs. The tests of a program may:
+// they look at the whole shop as superuser of a database of their own, which no role of a module could.
 //
 // Bad:
 //

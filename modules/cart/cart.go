@@ -14,6 +14,7 @@ import (
 	"github.com/banyan-shop/banyan/api/shippingapi"
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/money"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/rpc"
@@ -80,6 +81,9 @@ func (c *Config) Validate() error {
 
 // Serve answers the contract.
 func (m *Module) Serve(s *rpc.Server) { cartapi.Mount(s, m) }
+
+// Subscribe hears nothing: the checkout completes its cart itself, and goes on until it has.
+func (m *Module) Subscribe(*events.Subscriptions) {}
 
 // Cart is a basket as its owner sees it, refreshed if it is old.
 func (m *Module) Cart(ctx context.Context, r cartapi.CartRequest) (cartapi.View, error) {

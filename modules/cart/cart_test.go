@@ -21,7 +21,6 @@ import (
 	"github.com/banyan-shop/banyan/api/cartapi/carttest"
 	"github.com/banyan-shop/banyan/api/catalogapi"
 	"github.com/banyan-shop/banyan/api/catalogapi/catalogtest"
-	"github.com/banyan-shop/banyan/api/ordersapi"
 	"github.com/banyan-shop/banyan/api/shippingapi/shippingtest"
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
@@ -594,30 +593,6 @@ func TestAddingAgainstFreezing(t *testing.T) {
 		if v.State != locked || v.Version != frozen.Version || v.Lines[0].Quantity != frozen.Lines[0].Quantity || v.Lines[0].Quantity != 1+added.Load() {
 			t.Errorf("round %d: the shopper has %d (%d added), the order %d", round, v.Lines[0].Quantity, added.Load(), frozen.Lines[0].Quantity)
 		}
-	}
-}
-
-func TestPlacedOrdersCompleteTheirCart(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.catalog.Add("MUG", "Mug", eur(1000), 10)
-	g := b.guest(t)
-	g.add(t, "MUG", 1)
-	if _, err := b.contract.Freeze(t.Context(), g.freeze("chk_1", 1490)); err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range []ordersapi.OrderPlaced{
-		{Order: "ord_1", Cart: ids.ID(g.id)}, {Order: "ord_1", Cart: ids.ID(g.id)}, {Order: "ord_2", Cart: ids.ID(g.id)}, {Order: "ord_3", Cart: "crt_gone"},
-	} {
-		if err := b.DB.InTx(t.Context(), func(tx *pg.Tx) error { return b.onOrderPlaced(t.Context(), tx, e) }); err != nil {
-			t.Errorf("%s: %v", e.Order, err)
-		}
-	}
-	if order, err := orderOf(t.Context(), b.DB, g.id); err != nil || order != "ord_1" {
-		t.Errorf("got %s %v", order, err)
-	}
-	if _, err := b.contract.Complete(t.Context(), cartapi.CompleteRequest{Checkout: "chk_1", Cart: g.id, Order: "ord_1"}); err != nil {
-		t.Errorf("the checkout's own call after the event: %v", err)
 	}
 }
 

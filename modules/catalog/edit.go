@@ -48,12 +48,15 @@ func (m *Module) adjust(ctx context.Context, sku string, delta int64, reason str
 // levelsAfter are the levels of one SKU, or of all after one.
 func levelsAfter(ctx context.Context, q pg.Queryer, sku, after string, limit int64) ([]levelBody, error) {
 	rows := []levelBody{}
+	var err error
 	if sku != "" {
-		return rows, q.Select(ctx, &rows, `
+		err = q.Select(ctx, &rows, `
 			SELECT l.sku, l.location, l.on_hand, l.reserved FROM catalog.levels l WHERE l.sku = $1 ORDER BY l.location`, sku)
+		return rows, err
 	}
-	return rows, q.Select(ctx, &rows, `
+	err = q.Select(ctx, &rows, `
 		SELECT l.sku, l.location, l.on_hand, l.reserved FROM catalog.levels l WHERE l.sku > $1 ORDER BY l.sku LIMIT $2`, after, limit)
+	return rows, err
 }
 
 func (m *Module) create(ctx context.Context, in *createInput) (out productBody, err error) {

@@ -201,5 +201,6 @@ func (m *Module) getImage(ctx context.Context, in *imageInput) (*web.Raw, error)
 }
 
 func blobNamed(ctx context.Context, q pg.Queryer, name string) (b blob, err error) {
-	return b, q.Get(ctx, &b, `SELECT b.name, b.content_type, b.bytes FROM catalog.blobs b WHERE b.name = $1`, name)
+	err = q.Get(ctx, &b, `SELECT b.name, b.content_type, b.bytes FROM catalog.blobs b WHERE b.name = $1`, name)
+	return b, err
 }

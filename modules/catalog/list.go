@@ -145,11 +145,13 @@ func list(ctx context.Context, q pg.Queryer, s sorting, now time.Time, after pos
 		if limit >= fewRows {
 			statement = s.list.many
 		}
-		return rows, q.Select(ctx, &rows, statement, now, s.key(after), after.ID)
+		err = q.Select(ctx, &rows, statement, now, s.key(after), after.ID)
+		return rows, err
 	}
 	statement := s.category.few
 	if limit >= fewRows {
 		statement = s.category.many
 	}
-	return rows, q.Select(ctx, &rows, statement, now, s.key(after), after.ID, pg.Array(categories))
+	err = q.Select(ctx, &rows, statement, now, s.key(after), after.ID, pg.Array(categories))
+	return rows, err
 }

@@ -48,13 +48,15 @@ func find(ctx context.Context, q pg.Queryer, s search, by sorting, now time.Time
 		if limit >= fewRows {
 			statement = by.filter.many
 		}
-		return rows, q.Select(ctx, &rows, statement, now, by.key(after), after.ID, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+		err = q.Select(ctx, &rows, statement, now, by.key(after), after.ID, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+		return rows, err
 	}
 	statement := by.search.few
 	if limit >= fewRows {
 		statement = by.search.many
 	}
-	return rows, q.Select(ctx, &rows, statement, now, by.key(after), after.ID, s.words, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+	err = q.Select(ctx, &rows, statement, now, by.key(after), after.ID, s.words, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+	return rows, err
 }
 
 // maxTotal is as far as hits are counted: counting more costs more than anybody gains by it.
@@ -73,9 +75,11 @@ const (
 
 func total(ctx context.Context, q pg.Queryer, s search) (n int64, err error) {
 	if s.words != "" {
-		return n, q.Get(ctx, &n, totalOfWords, s.words, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+		err = q.Get(ctx, &n, totalOfWords, s.words, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+		return n, err
 	}
-	return n, q.Get(ctx, &n, totalOfAll, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+	err = q.Get(ctx, &n, totalOfAll, pg.Array(s.categories), pg.Array(s.brands), s.min, s.max)
+	return n, err
 }
 
 // facetCount is how many hits have a brand, or are in a category.
@@ -105,11 +109,14 @@ func facets(ctx context.Context, q pg.Queryer, s search) (rows []facetCount, err
 	categories, brands := pg.Array(s.categories), pg.Array(s.brands)
 	switch {
 	case s.words != "":
-		return rows, q.Select(ctx, &rows, facetsOfWords, categories, brands, s.min, s.max, s.words)
+		err = q.Select(ctx, &rows, facetsOfWords, categories, brands, s.min, s.max, s.words)
+		return rows, err
 	case s.min > 0 || s.max < math.MaxInt64:
-		return rows, q.Select(ctx, &rows, facetsOfPrices, categories, brands, s.min, s.max)
+		err = q.Select(ctx, &rows, facetsOfPrices, categories, brands, s.min, s.max)
+		return rows, err
 	}
-	return rows, q.Select(ctx, &rows, facetsOfAll, categories, brands)
+	err = q.Select(ctx, &rows, facetsOfAll, categories, brands)
+	return rows, err
 }
 
 // facetValue is a choice a client may offer.

@@ -214,13 +214,14 @@ func move(ctx context.Context, tx *pg.Tx, changes []change) (changed []string, e
 	for i, c := range changes {
 		skus[i], onHand[i], reserved[i] = c.SKU, c.OnHand, c.Reserved
 	}
-	return changed, tx.Select(ctx, &changed, `
+	err = tx.Select(ctx, &changed, `
 		WITH locked AS (
 			SELECT l.sku FROM catalog.levels l WHERE l.sku = ANY ($1) AND l.location = 'main' ORDER BY l.sku FOR UPDATE)
 		UPDATE catalog.levels AS l SET on_hand = l.on_hand + d.hand, reserved = l.reserved + d.held
 		FROM locked k JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS d (sku, hand, held) ON d.sku = k.sku
 		WHERE l.sku = k.sku AND l.location = 'main' AND l.on_hand + d.hand >= l.reserved + d.held AND l.reserved + d.held >= 0
 		RETURNING l.sku`, pg.Array(skus), pg.Array(onHand), pg.Array(reserved))
+	return changed, err
 }
 
 // allocate moves the promise from the checkout to the order; levels are touched only by the difference, which there is when
@@ -320,14 +321,15 @@ type reservation struct {
 }
 
 func extendReservation(ctx context.Context, tx *pg.Tx, checkout ids.ID, until, now time.Time) (rows []reservation, err error) {
-	return rows, tx.Select(ctx, &rows, `
+	err = tx.Select(ctx, &rows, `
 		UPDATE catalog.reservations SET until = greatest(until, $2) WHERE checkout = $1 AND until > $3
 		RETURNING sku, quantity, until`, checkout, until, now)
+	return rows, err
 }
 
 // releaseReservation returns how many lines it gave back.
 func releaseReservation(ctx context.Context, tx *pg.Tx, checkout ids.ID) (n int64, err error) {
-	return n, tx.Get(ctx, &n, `
+	err = tx.Get(ctx, &n, `
 		WITH gone AS (
 			DELETE FROM catalog.reservations r WHERE r.checkout = $1 RETURNING r.sku, r.quantity),
 		locked AS (
@@ -336,12 +338,13 @@ func releaseReservation(ctx context.Context, tx *pg.Tx, checkout ids.ID) (n int6
 			UPDATE catalog.levels AS l SET reserved = l.reserved - g.quantity FROM locked k JOIN gone g ON g.sku = k.sku
 			WHERE l.sku = k.sku AND l.location = 'main')
 		SELECT count(*) FROM gone`, checkout)
+	return n, err
 }
 
 const sweepRows = 200
 
 func sweepChunk(ctx context.Context, tx *pg.Tx, now time.Time) (n int64, err error) {
-	return n, tx.Get(ctx, &n, `
+	err = tx.Get(ctx, &n, `
 		WITH due AS (
 			SELECT r.checkout, r.sku FROM catalog.reservations r WHERE r.until <= $1 ORDER BY r.until LIMIT 200 FOR UPDATE SKIP LOCKED),
 		gone AS (
@@ -354,6 +357,7 @@ func sweepChunk(ctx context.Context, tx *pg.Tx, now time.Time) (n int64, err err
 			UPDATE catalog.levels AS l SET reserved = l.reserved - s.n FROM locked k JOIN sums s ON s.sku = k.sku
 			WHERE l.sku = k.sku AND l.location = 'main')
 		SELECT count(*) FROM gone`, now)
+	return n, err
 }
 
 // Mismatch is a level that is not what its ledger and promises add up to.
@@ -367,7 +371,7 @@ type Mismatch struct {
 // CheckStock adds up the ledger and the promises of every SKU and returns those whose level says otherwise: there are none,
 // or something writes past this module. One statement, so one moment.
 func (m *Module) CheckStock(ctx context.Context) (wrong []Mismatch, err error) {
-	return wrong, m.DB.Select(ctx, &wrong, `
+	err = m.DB.Select(ctx, &wrong, `
 		SELECT l.sku, l.location, l.on_hand AS onhand, coalesce(m.n, 0) AS moved, l.reserved, coalesce(r.n, 0) + coalesce(a.n, 0) AS promised
 		FROM catalog.levels l
 		LEFT JOIN (SELECT v.sku, v.location, sum(v.delta)::bigint AS n FROM catalog.movements v GROUP BY v.sku, v.location) m
@@ -377,4 +381,5 @@ func (m *Module) CheckStock(ctx context.Context) (wrong []Mismatch, err error) {
 			ON a.sku = l.sku
 		WHERE l.on_hand <> coalesce(m.n, 0) OR l.reserved <> coalesce(r.n, 0) + coalesce(a.n, 0)
 		ORDER BY l.sku`)
+	return wrong, err
 }

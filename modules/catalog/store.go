@@ -42,8 +42,9 @@ type card struct {
 const listed = `(SELECT $2::text[])::text[]`
 
 func cardsByID(ctx context.Context, q pg.Queryer, now time.Time, ids []catalogapi.ProductID) (rows []card, err error) {
-	return rows, q.Select(ctx, &rows, `SELECT `+cardColumns+`
+	err = q.Select(ctx, &rows, `SELECT `+cardColumns+`
 		FROM catalog.products p WHERE p.id = ANY (`+listed+`) AND p.archived_at IS NULL`, now, pg.Array(ids))
+	return rows, err
 }
 
 type offer struct {
@@ -59,7 +60,7 @@ type offer struct {
 }
 
 func offers(ctx context.Context, q pg.Queryer, now time.Time, skus []string, currency string) (rows []offer, err error) {
-	return rows, q.Select(ctx, &rows, `
+	err = q.Select(ctx, &rows, `
 		SELECT v.sku, v.product, p.name, v.name AS variant, `+currentPrice+` AS price, p.tax_class, v.weight_grams,
 			l.on_hand - l.reserved AS available, p.image
 		FROM catalog.variants v
@@ -67,6 +68,7 @@ func offers(ctx context.Context, q pg.Queryer, now time.Time, skus []string, cur
 		JOIN catalog.prices pr ON pr.sku = v.sku AND pr.currency = $3
 		JOIN catalog.levels l ON l.sku = v.sku AND l.location = 'main'
 		WHERE v.sku = ANY (`+listed+`)`, now, pg.Array(skus), currency)
+	return rows, err
 }
 
 // pageRow is one variant of a product, with the product beside it.
@@ -112,7 +114,8 @@ func productPage(ctx context.Context, q pg.Queryer, now time.Time, ref string) (
 	if strings.Contains(ref, "_") {
 		statement = pageByID
 	}
-	return rows, q.Select(ctx, &rows, statement, now, ref)
+	err = q.Select(ctx, &rows, statement, now, ref)
+	return rows, err
 }
 
 type category struct {
@@ -125,6 +128,7 @@ type category struct {
 }
 
 func allCategories(ctx context.Context, q pg.Queryer) (rows []category, err error) {
-	return rows, q.Select(ctx, &rows, `
+	err = q.Select(ctx, &rows, `
 		SELECT c.id, coalesce(c.parent, '') AS parent, c.slug, c.name, c.path, c.position FROM catalog.categories c ORDER BY c.path`)
+	return rows, err
 }

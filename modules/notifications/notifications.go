@@ -101,6 +101,9 @@ const (
 // sendDue takes some messages under a lease that is long enough for all of them, and sends them. A crash after sending and
 // before the mark sends again: that is promised of mail, and no more.
 func (m *Module) sendDue(ctx context.Context) (int, error) {
+	if waiting, err := messagesDue(ctx, m.DB, m.Now().UTC()); err != nil || !waiting {
+		return 0, err
+	}
 	var due []message
 	err := m.DB.InTx(ctx, func(tx *pg.Tx) (err error) {
 		now := m.Now().UTC()

@@ -104,6 +104,9 @@ func (m *Module) take(ctx context.Context, free chan struct{}) (n int) {
 
 // due leases up to n sagas that are due, and says what to do with each.
 func (m *Module) due(ctx context.Context, n int) (work []func(), err error) {
+	if waiting, err := anythingDue(ctx, m.DB); err != nil || !waiting {
+		return nil, err
+	}
 	var checkouts []*checkout
 	var cancellations []*cancellation
 	err = m.DB.InTx(ctx, func(tx *pg.Tx) error {

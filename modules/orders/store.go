@@ -161,7 +161,8 @@ type stored struct {
 
 func findKey(ctx context.Context, q pg.Queryer, k key) (usedKey, error) {
 	var u usedKey
-	return u, q.Get(ctx, &u, `SELECT hash, checkout, attempt, reply FROM orders.checkout_keys WHERE scope = $1 AND key = $2`, k.Scope, k.Value)
+	err := q.Get(ctx, &u, `SELECT hash, checkout, attempt, reply FROM orders.checkout_keys WHERE scope = $1 AND key = $2`, k.Scope, k.Value)
+	return u, err
 }
 
 func saveReply(ctx context.Context, tx *pg.Tx, k key, r stored) error {
@@ -232,6 +233,13 @@ func claimCheckout(ctx context.Context, tx *pg.Tx, id ids.ID, lease time.Duratio
 		WHERE id = $1 AND next_at IS NOT NULL AND (lease_until IS NULL OR lease_until <= now())
 		RETURNING `+checkoutColumns, id, lease.Microseconds())
 	return c, err
+}
+
+// anythingDue says whether there is something to claim: a plain read, so that looking in vain costs no transaction.
+func anythingDue(ctx context.Context, q pg.Queryer) (due bool, err error) {
+	err = q.Get(ctx, &due, `SELECT EXISTS (SELECT FROM orders.checkouts WHERE next_at <= now())
+		OR EXISTS (SELECT FROM orders.cancellations WHERE next_at <= now())`)
+	return due, err
 }
 
 // claimDue leases up to n checkouts that are due. A held one is due when its lease ends.

@@ -97,6 +97,9 @@ func (m *Module) Run(ctx context.Context) {
 
 // handleHooks takes webhooks that are due and asks the provider what is true now.
 func (m *Module) handleHooks(ctx context.Context) (int, error) {
+	if waiting, err := hooksDue(ctx, m.DB, m.Now()); err != nil || !waiting {
+		return 0, err
+	}
 	var due []hook
 	err := m.DB.InTx(ctx, func(tx *pg.Tx) (err error) {
 		due, err = leaseHooks(ctx, tx, m.Now(), m.Now().Add(m.Config.ProviderTimeout+5*time.Second))

@@ -296,8 +296,14 @@ func (s *Simulator) run(ctx context.Context) {
 
 func (s *Simulator) deliver(ctx context.Context) (int, error) {
 	now := s.Now()
+	var waiting bool
+	err := s.DB.Get(ctx, &waiting, `
+		SELECT EXISTS (SELECT FROM payments.simulator_webhooks WHERE sent_at IS NULL AND due_at <= $1 AND attempts < 20)`, now)
+	if err != nil || !waiting {
+		return 0, err
+	}
 	var due []webhookDue
-	err := s.DB.InTx(ctx, func(tx *pg.Tx) error {
+	err = s.DB.InTx(ctx, func(tx *pg.Tx) error {
 		due = nil
 		return tx.Select(ctx, &due, `
 			UPDATE payments.simulator_webhooks w SET attempts = w.attempts + 1, due_at = $2

@@ -59,9 +59,7 @@ func find(ctx context.Context, q pg.Queryer, s search, by sorting, now time.Time
 	return rows, err
 }
 
-// maxTotal is as far as hits are counted: counting more costs more than anybody gains by it.
-const maxTotal = 1000
-
+// Hits are counted up to 1,000: counting more costs more than anybody gains by it.
 const (
 	totalOfWords = `SELECT count(*) FROM (SELECT 1 FROM catalog.products p
 		WHERE p.archived_at IS NULL AND p.search @@ (SELECT to_tsquery('pg_catalog.english', $1))

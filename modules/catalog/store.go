@@ -9,9 +9,6 @@ import (
 	"github.com/banyan-shop/banyan/platform/pg"
 )
 
-// mainLocation is the one place goods lie in. The tables have room for more.
-const mainLocation = "main"
-
 // currentPrice is what pr costs at $1.
 const currentPrice = `CASE WHEN pr.sale_minor IS NOT NULL AND pr.sale_from <= $1 AND $1 < pr.sale_to THEN pr.sale_minor ELSE pr.list_minor END`
 

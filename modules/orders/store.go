@@ -175,11 +175,6 @@ func forgetKey(ctx context.Context, tx *pg.Tx, k key) error {
 	return err
 }
 
-func forgetCheckout(ctx context.Context, tx *pg.Tx, id ids.ID) error {
-	_, err := tx.Exec(ctx, `DELETE FROM orders.checkouts WHERE id = $1`, id)
-	return err
-}
-
 // forgetKeys deletes the keys that no client may repeat any more.
 func forgetKeys(ctx context.Context, tx *pg.Tx, before time.Time) error {
 	_, err := tx.Exec(ctx, `DELETE FROM orders.checkout_keys WHERE created_at < $1`, before)

@@ -137,10 +137,8 @@ func (m *Module) book(ctx context.Context, c command, done bool) (p payment, err
 			p, err = paymentByID(ctx, tx, c.Payment)
 			return err
 		}
-		if p, err = bookAmount(ctx, tx, c, done, m.Now()); err != nil || !done {
-			return err
-		}
-		return insertEntries(ctx, tx, c, p.Currency, m.Now())
+		p, err = bookAmount(ctx, tx, c, done, m.Now())
+		return err
 	})
 	if err != nil {
 		return payment{}, fmt.Errorf("book %s of payment %s: %w", c.Kind, c.Payment, err)

@@ -197,10 +197,11 @@ func (m *Module) call(ctx context.Context, provider string, f func(context.Conte
 // the cause, that is done with it, and PaymentChanged tells those who did not ask.
 func (m *Module) record(ctx context.Context, id paymentsapi.ID, in Intent, cause *hook) (p payment, moved bool, err error) {
 	err = m.DB.InTx(ctx, func(tx *pg.Tx) error {
-		if moved, err = movePayment(ctx, tx, id, in, m.Now()); err != nil {
-			return err
+		p, err = movePayment(ctx, tx, id, in, m.Now())
+		if moved = err == nil; pg.NoRows(err) { // old news
+			p, err = paymentByID(ctx, tx, id)
 		}
-		if p, err = paymentByID(ctx, tx, id); err != nil {
+		if err != nil {
 			return err
 		}
 		if p.State == paymentsapi.Voided || p.State == paymentsapi.Failed { // who asked for a void may not live to end it

@@ -52,14 +52,16 @@ func paymentsByOrder(ctx context.Context, q pg.Queryer, orders []ids.ID) ([]paym
 	return ps, nil
 }
 
-// movePayment follows the provider's word if it is news.
-func movePayment(ctx context.Context, tx *pg.Tx, id paymentsapi.ID, in Intent, now time.Time) (bool, error) {
-	n, err := tx.Exec(ctx, `
+// movePayment follows the provider's word; no row if it is old news.
+func movePayment(ctx context.Context, tx *pg.Tx, id paymentsapi.ID, in Intent, now time.Time) (payment, error) {
+	var p payment
+	err := tx.Get(ctx, &p, `
 		UPDATE payments.payments
 		SET state = $2, reference = $3, decline_code = $4, next_action_type = $5, next_action_url = $6, updated_at = $7
-		WHERE id = $1 AND state = ANY($8)`,
+		WHERE id = $1 AND state = ANY($8)
+		RETURNING `+paymentColumns,
 		id, in.State, in.Reference, in.DeclineCode, in.NextAction.Type, in.NextAction.URL, now, pg.Array(earlier(in.State)))
-	return n == 1, err
+	return p, err
 }
 
 func insertCommand(ctx context.Context, tx *pg.Tx, c command) (int64, error) {
@@ -108,43 +110,50 @@ func endVoids(ctx context.Context, tx *pg.Tx, id paymentsapi.ID, done bool, now 
 	return err
 }
 
-// bookAmount turns a claim into the fact, or gives it back.
+// The ledger's two entries of a movement: what the provider owes us against what was sold. They are made with the movement.
+const (
+	captured = `
+		WITH p AS (
+			UPDATE payments.payments
+			SET captured = captured + $2, state = CASE WHEN state = 'authorised' THEN 'captured' ELSE state END, updated_at = $3
+			WHERE id = $1 RETURNING ` + paymentColumns + `
+		), entered AS (
+			INSERT INTO payments.entries (command, account, payment, amount, currency, at)
+			SELECT $4, side.account, p.id, side.sign * $2::bigint, p.currency, $3
+			FROM p CROSS JOIN (VALUES ('provider', 1), ('sales', -1)) AS side (account, sign)
+		)
+		SELECT ` + paymentColumns + ` FROM p`
+	refunded = `
+		WITH p AS (
+			UPDATE payments.payments SET refunded = refunded + $2, state = 'refunded', updated_at = $3
+			WHERE id = $1 RETURNING ` + paymentColumns + `
+		), entered AS (
+			INSERT INTO payments.entries (command, account, payment, amount, currency, at)
+			SELECT $4, side.account, p.id, side.sign * $2::bigint, p.currency, $3
+			FROM p CROSS JOIN (VALUES ('provider', -1), ('sales', 1)) AS side (account, sign)
+		)
+		SELECT ` + paymentColumns + ` FROM p`
+)
+
+// bookAmount turns a claim into the fact and enters it into the ledger, or gives it back.
 func bookAmount(ctx context.Context, tx *pg.Tx, c command, done bool, now time.Time) (payment, error) {
 	var p payment
 	var err error
 	switch {
 	case c.Kind == "capture" && done:
-		err = tx.Get(ctx, &p, `
-			UPDATE payments.payments
-			SET captured = captured + $2, state = CASE WHEN state = 'authorised' THEN 'captured' ELSE state END, updated_at = $3
-			WHERE id = $1 RETURNING `+paymentColumns, c.Payment, c.Amount, now)
+		err = tx.Get(ctx, &p, captured, c.Payment, c.Amount, now, c.Key)
 	case c.Kind == "capture":
 		err = tx.Get(ctx, &p, `
 			UPDATE payments.payments SET capture_claimed = capture_claimed - $2, updated_at = $3
 			WHERE id = $1 RETURNING `+paymentColumns, c.Payment, c.Amount, now)
 	case done:
-		err = tx.Get(ctx, &p, `
-			UPDATE payments.payments SET refunded = refunded + $2, state = 'refunded', updated_at = $3
-			WHERE id = $1 RETURNING `+paymentColumns, c.Payment, c.Amount, now)
+		err = tx.Get(ctx, &p, refunded, c.Payment, c.Amount, now, c.Key)
 	default:
 		err = tx.Get(ctx, &p, `
 			UPDATE payments.payments SET refund_claimed = refund_claimed - $2, updated_at = $3
 			WHERE id = $1 RETURNING `+paymentColumns, c.Payment, c.Amount, now)
 	}
 	return p, err
-}
-
-// insertEntries books a movement: what the provider owes us against what was sold.
-func insertEntries(ctx context.Context, tx *pg.Tx, c command, currency string, now time.Time) error {
-	amount := c.Amount
-	if c.Kind == "refund" {
-		amount = -amount
-	}
-	_, err := tx.Exec(ctx, `
-		INSERT INTO payments.entries (command, account, payment, amount, currency, at)
-		VALUES ($1, 'provider', $2, $3, $4, $5), ($1, 'sales', $2, -$3::bigint, $4, $5)`,
-		c.Key, c.Payment, amount, currency, now)
-	return err
 }
 
 // insertHook keeps a webhook; 0 rows when it came before.

@@ -24,7 +24,7 @@ func (a *app) configuration() huma.Config {
 			Info: &huma.Info{
 				Title:   "Banyan",
 				Version: "v1",
-				Description: "Refusals and failures are application/problem+json; each code has a page at /problems/<code>. " +
+				Description: "Refusals and failures are application/problem+json; each code has a page at /problems/{code}. " +
 					"Money is in minor units of its currency. Objects may gain fields and enums may gain values.",
 			},
 			Servers: []*huma.Server{{URL: "/"}},

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Problem explains one code: its page is /problems/<code>.
+// Problem explains one code: its page is /problems/{code}.
 type Problem struct{ Code, Title, Explanation string }
 
 var codeShape = regexp.MustCompile(`^[a-z][a-z0-9_]{1,63}$`)

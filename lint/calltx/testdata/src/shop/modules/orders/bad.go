@@ -19,26 +19,26 @@ func (m *Module) bad(ctx context.Context, authorize func(context.Context, paymen
 		authorize(ctx, paymentsapi.AuthorizeRequest{})            // want `calls payments through a func value`
 		f := m.Payments.Authorize                                 // want `takes payments.Authorize to call it`
 		_ = f
-		m.charge(ctx)                                             // want `inside a transaction: charge calls payments.Authorize \(line 47 of bad.go\)`
-		m.deep(ctx)                                               // want `inside a transaction: deep leads through charge, which calls payments.Authorize`
-		http.Get("http://x")                                      // want `calls http.Get`
-		(&http.Client{}).Do(nil)                                  // want `calls http.Do`
-		time.Sleep(1)                                             // want `calls time.Sleep`
-		<-m.wake                                                  // want `waits on a channel`
-		m.wake <- struct{}{}                                      // want `waits on a channel`
+		m.charge(ctx)            // want `inside a transaction: charge calls payments.Authorize \(line 47 of bad.go\)`
+		m.deep(ctx)              // want `inside a transaction: deep leads through charge, which calls payments.Authorize`
+		http.Get("http://x")     // want `calls http.Get`
+		(&http.Client{}).Do(nil) // want `calls http.Do`
+		time.Sleep(1)            // want `calls time.Sleep`
+		<-m.wake                 // want `waits on a channel`
+		m.wake <- struct{}{}     // want `waits on a channel`
 		var wg sync.WaitGroup
-		wg.Wait()                                                 // want `calls sync.Wait`
-		go pure(1)                                                // want `starts a goroutine`
-		read(ctx, m.DB)                                           // want `uses the pool DB`
-		m.DB.InTx(ctx, func(tx *pg.Tx) error {                    // want `opens another transaction`
+		wg.Wait()                              // want `calls sync.Wait`
+		go pure(1)                             // want `starts a goroutine`
+		read(ctx, m.DB)                        // want `uses the pool DB`
+		m.DB.InTx(ctx, func(tx *pg.Tx) error { // want `opens another transaction`
 			return nil
 		})
-		m.plainTx(ctx)                                            // want `plainTx opens another transaction`
-		outer = tx                                                // want `a transaction is assigned to a variable that may outlive it`
-		ctx = context.WithValue(ctx, "tx", tx)                    // want `a transaction is stored in ctx`
+		m.plainTx(ctx)                         // want `plainTx opens another transaction`
+		outer = tx                             // want `a transaction is assigned to a variable that may outlive it`
+		ctx = context.WithValue(ctx, "tx", tx) // want `a transaction is stored in ctx`
 		var once sync.Map
-		once.Store("tx", tx)                                      // want `a transaction is given away as any`
-		func() { m.charge(ctx) }()                                // want `charge calls payments.Authorize`
+		once.Store("tx", tx)       // want `a transaction is given away as any`
+		func() { m.charge(ctx) }() // want `charge calls payments.Authorize`
 		return nil
 	})
 }

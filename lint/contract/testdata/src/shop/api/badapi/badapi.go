@@ -14,12 +14,12 @@ import (
 type Bad interface { // want `contract Bad embeds io.Closer: write its methods out`
 	io.Closer
 
-	hidden(ctx context.Context, r Request) (Result, error)             // want `Bad.hidden is unexported`
-	Short(ctx context.Context) (Result, error)                         // want `Bad.Short must have the shape`
-	NoError(ctx context.Context, r Request) Result                     // want `Bad.NoError must have the shape`
-	Pointer(ctx context.Context, r *Request) (Result, error)           // want `the request of Pointer must be a named struct of this package, not \*Request`
+	hidden(ctx context.Context, r Request) (Result, error)                 // want `Bad.hidden is unexported`
+	Short(ctx context.Context) (Result, error)                             // want `Bad.Short must have the shape`
+	NoError(ctx context.Context, r Request) Result                         // want `Bad.NoError must have the shape`
+	Pointer(ctx context.Context, r *Request) (Result, error)               // want `the request of Pointer must be a named struct of this package, not \*Request`
 	Foreign(ctx context.Context, r ordersapi.OrderRequest) (Result, error) // want `the request of Foreign must be a named struct of this package, not ordersapi.OrderRequest`
-	Unbound(ctx context.Context, r Request) (Result, error)            // want `Bad.Unbound is not bound: add var unbound = rpc.NewMethod`
+	Unbound(ctx context.Context, r Request) (Result, error)                // want `Bad.Unbound is not bound: add var unbound = rpc.NewMethod`
 	Unmarked(ctx context.Context, r Request) (Result, error)
 	Unkeyed(ctx context.Context, r Request) (Result, error)
 	Other(ctx context.Context, r Request) (Result, error)
@@ -53,26 +53,26 @@ func use(ctx context.Context, s *rpc.Server, c *rpc.Conn, f func(context.Context
 }
 
 type Request struct {
-	A *string         `json:"a"` // want `Request.A is a pointer`
-	B any             `json:"b"` // want `Request.B is an interface`
-	C func()          `json:"c"` // want `Request.C is a func`
-	D chan int        `json:"d"` // want `Request.D is a channel`
-	E json.RawMessage `json:"e"` // want `Request.E is json.RawMessage, which says nothing`
-	F complex128      `json:"f"` // want `Request.F is complex128`
-	G uintptr         `json:"g"` // want `Request.G is uintptr`
-	H map[int]string  `json:"h"` // want `Request.H has keys of int`
-	i int             // want `Request.i is unexported, so it is lost on the wire`
-	J string          // want `Request.J has no json name: add .json:"j".`
-	K string          `json:"-"`  // want `Request.K is left out of JSON`
-	L string          `json:"userName"` // want `Request.L has json name "userName": names are in snake_case`
-	M ordersapi.Status `json:"m"` // want `Request.M is ordersapi.Status of another contract`
-	N users.User      `json:"n"` // want `Request.N is users.User, an internal of module users`
-	O []*Deep         `json:"o"` // want `Request.O is a pointer`
-	Price float32     `json:"price"` // want `Request.Price is a float: money is money.Amount`
-	P pg.JSON         `json:"p"` // want `Request.P is pg.JSON: a transaction or pool does not leave`
-	Q error           `json:"q"` // want `Request.Q is an interface`
-	R io.LimitedReader `json:"r"` // want `Request.R is io.LimitedReader: a contract holds plain values`
-	S Nested          `json:"s"`
+	A     *string          `json:"a"` // want `Request.A is a pointer`
+	B     any              `json:"b"` // want `Request.B is an interface`
+	C     func()           `json:"c"` // want `Request.C is a func`
+	D     chan int         `json:"d"` // want `Request.D is a channel`
+	E     json.RawMessage  `json:"e"` // want `Request.E is json.RawMessage, which says nothing`
+	F     complex128       `json:"f"` // want `Request.F is complex128`
+	G     uintptr          `json:"g"` // want `Request.G is uintptr`
+	H     map[int]string   `json:"h"` // want `Request.H has keys of int`
+	i     int              // want `Request.i is unexported, so it is lost on the wire`
+	J     string           // want `Request.J has no json name: add .json:"j".`
+	K     string           `json:"-"`        // want `Request.K is left out of JSON`
+	L     string           `json:"userName"` // want `Request.L has json name "userName": names are in snake_case`
+	M     ordersapi.Status `json:"m"`        // want `Request.M is ordersapi.Status of another contract`
+	N     users.User       `json:"n"`        // want `Request.N is users.User, an internal of module users`
+	O     []*Deep          `json:"o"`        // want `Request.O is a pointer`
+	Price float32          `json:"price"`    // want `Request.Price is a float: money is money.Amount`
+	P     pg.JSON          `json:"p"`        // want `Request.P is pg.JSON: a transaction or pool does not leave`
+	Q     error            `json:"q"`        // want `Request.Q is an interface`
+	R     io.LimitedReader `json:"r"`        // want `Request.R is io.LimitedReader: a contract holds plain values`
+	S     Nested           `json:"s"`
 }
 
 type Deep struct{}

@@ -20,5 +20,9 @@ func Mount(s *rpc.Server, o Orders) {
 	place.Handle(s, o.Place)
 }
 
-func (c client) Order(ctx context.Context, r OrderRequest) (Order, error) { return order.Call(ctx, c.conn, r) }
-func (c client) Place(ctx context.Context, r PlaceRequest) (Order, error) { return place.Call(ctx, c.conn, r) }
+func (c client) Order(ctx context.Context, r OrderRequest) (Order, error) {
+	return order.Call(ctx, c.conn, r)
+}
+func (c client) Place(ctx context.Context, r PlaceRequest) (Order, error) {
+	return place.Call(ctx, c.conn, r)
+}

@@ -10,22 +10,22 @@ import (
 )
 
 func bad(ctx context.Context, db *pg.DB, tx *pg.Tx, sort string) {
-	tx.Exec(ctx, `UPDATE catalog.stock SET n = 1`)                // want `SQL of orders names catalog.stock: ask module catalog through api/catalogapi, or hear its events`
-	db.Get(ctx, nil, `SELECT 1 FROM products`)                    // want `table products stands without its schema after FROM: write orders.products`
-	tx.Exec(ctx, `SET search_path = orders`)                      // want `SET SEARCH_PATH is refused`
-	tx.Exec(ctx, `INSERT INTO orders.outbox (id) VALUES ($1)`)    // want `orders.outbox belongs to the platform: it is written through events.Publish`
-	db.Select(ctx, nil, selectOrder+` ORDER BY `+sort)            // want `SQL must be a constant string: this concatenation is not`
-	db.Select(ctx, nil, fmt.Sprintf(`SELECT %s`, columns))        // want `SQL must be a constant string: a call's result is not`
+	tx.Exec(ctx, `UPDATE catalog.stock SET n = 1`)             // want `SQL of orders names catalog.stock: ask module catalog through api/catalogapi, or hear its events`
+	db.Get(ctx, nil, `SELECT 1 FROM products`)                 // want `table products stands without its schema after FROM: write orders.products`
+	tx.Exec(ctx, `SET search_path = orders`)                   // want `SET SEARCH_PATH is refused`
+	tx.Exec(ctx, `INSERT INTO orders.outbox (id) VALUES ($1)`) // want `orders.outbox belongs to the platform: it is written through events.Publish`
+	db.Select(ctx, nil, selectOrder+` ORDER BY `+sort)         // want `SQL must be a constant string: this concatenation is not`
+	db.Select(ctx, nil, fmt.Sprintf(`SELECT %s`, columns))     // want `SQL must be a constant string: a call's result is not`
 	query := `SELECT 1`
 	query += sort
-	db.Select(ctx, nil, query)                                    // want `SQL must be a constant string: query is not`
-	(*pg.Tx).Exec(tx, ctx, `DELETE FROM catalog.stock`)           // want `names catalog.stock`
-	run := tx.Exec                                                // want `Exec taken as a value hides the SQL`
+	db.Select(ctx, nil, query)                          // want `SQL must be a constant string: query is not`
+	(*pg.Tx).Exec(tx, ctx, `DELETE FROM catalog.stock`) // want `names catalog.stock`
+	run := tx.Exec                                      // want `Exec taken as a value hides the SQL`
 	run(ctx, `DELETE FROM catalog.stock`)
 	var x *sqlx.DB
-	x.MustExec(`DELETE FROM catalog.stock`)                       // want `names catalog.stock`
+	x.MustExec(`DELETE FROM catalog.stock`) // want `names catalog.stock`
 	var e executor = tx
-	e.Exec(ctx, `DELETE FROM catalog.stock`)                      // want `names catalog.stock`
+	e.Exec(ctx, `DELETE FROM catalog.stock`) // want `names catalog.stock`
 
 	//shop:allow crossschema until=2999-01-31 owner=@orders read until the backfill is done
 	tx.Exec(ctx, `UPDATE catalog.stock SET n = 1`)
@@ -40,11 +40,11 @@ func Choose(ctx context.Context, db *pg.DB, s sorting, byStock bool, given strin
 	if byStock {
 		query = `SELECT 1 FROM catalog.stock`
 	}
-	db.Get(ctx, nil, query) // want `names catalog.stock`
-	db.Get(ctx, nil, s.bad) // want `names catalog.stock`
-	db.Get(ctx, nil, s.set) // want `SQL must be a constant string: set is not`
-	db.Get(ctx, nil, s.Out) // want `SQL must be a constant string: Out is not`
-	db.Get(ctx, nil, given) // want `SQL must be a constant string: given is not`
+	db.Get(ctx, nil, query)  // want `names catalog.stock`
+	db.Get(ctx, nil, s.bad)  // want `names catalog.stock`
+	db.Get(ctx, nil, s.set)  // want `SQL must be a constant string: set is not`
+	db.Get(ctx, nil, s.Out)  // want `SQL must be a constant string: Out is not`
+	db.Get(ctx, nil, given)  // want `SQL must be a constant string: given is not`
 	db.Get(ctx, nil, result) // want `SQL must be a constant string: result is not`
 	leaked := selectOrder
 	fill(&leaked)

@@ -12,9 +12,9 @@ import (
 var _ = pq.Array
 
 func open() {
-	sql.Open("postgres", "")         // want `sql.Open is for platform/pg`
-	sqlx.Connect("postgres", "")     // want `sqlx.Connect is for platform/pg`
-	f := sqlx.Open                   // want `sqlx.Open is for platform/pg`
+	sql.Open("postgres", "")     // want `sql.Open is for platform/pg`
+	sqlx.Connect("postgres", "") // want `sqlx.Connect is for platform/pg`
+	f := sqlx.Open               // want `sqlx.Open is for platform/pg`
 	_ = f
 }
 

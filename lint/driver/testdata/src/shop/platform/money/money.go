@@ -6,6 +6,6 @@ type Amount struct {
 }
 
 func half(n int64) int64 {
-	x := float64(n) // want `x is a float` `money turned into a float`
+	x := float64(n)       // want `x is a float` `money turned into a float`
 	return int64(x * 0.5) // want `a float in package money`
 }

@@ -9,6 +9,6 @@ import (
 func nanotime() int64 // want `func nanotime has no body here`
 
 func address(v reflect.Value) {
-	_ = v.UnsafeAddr()                                 // want `reflect's UnsafeAddr is refused here`
+	_ = v.UnsafeAddr()                                   // want `reflect's UnsafeAddr is refused here`
 	reflect.NewAt(v.Type(), unsafe.Pointer(v.Pointer())) // want `reflect's NewAt is refused here` `reflect's Pointer is refused here`
 }

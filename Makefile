@@ -8,7 +8,7 @@ OASDIFF  := $(TOOLS)/oasdiff-v1.35.0
 
 .PHONY: help
 help: ## List these commands.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Run the shop: nothing else need be installed or configured.

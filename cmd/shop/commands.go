@@ -13,6 +13,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/host"
 	"github.com/banyan-shop/banyan/platform/ids"
+	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/web"
 )
 
@@ -116,12 +117,13 @@ func (u *userCreateCommand) Run(ctx context.Context, c *cli, p *process) (err er
 }
 
 type eventsCommands struct {
-	Parked eventsParkedCommand `cmd:"" help:"List the events a module gave up on."`
-	Replay eventsReplayCommand `cmd:"" help:"Let a module try parked events again."`
+	Parked  eventsParkedCommand  `cmd:"" help:"List the events a module gave up on."`
+	Replay  eventsReplayCommand  `cmd:"" help:"Let a module try parked events again."`
+	Discard eventsDiscardCommand `cmd:"" help:"Decide that parked events shall never take effect."`
 }
 
 func (eventsCommands) Help() string {
-	return examples("shop events parked", "shop events replay notifications mail")
+	return examples("shop events parked", "shop events replay notifications users-mail")
 }
 
 type eventsParkedCommand struct {
@@ -179,7 +181,7 @@ type eventsReplayCommand struct {
 }
 
 func (eventsReplayCommand) Help() string {
-	return examples("shop events replay notifications mail", "shop events replay notifications mail evt_01jd9v3k9rf2wbt8m8y5sgv7zc")
+	return examples("shop events replay notifications users-mail", "shop events replay notifications users-mail evt_01jd9v3k9rf2wbt8m8y5sgv7zc")
 }
 
 func (e *eventsReplayCommand) Run(ctx context.Context, c *cli, p *process) (err error) {
@@ -188,9 +190,9 @@ func (e *eventsReplayCommand) Run(ctx context.Context, c *cli, p *process) (err 
 		return err
 	}
 	defer closing(h, &err)
-	db := h.DB(e.Module)
-	if db == nil {
-		return misused{fmt.Errorf("no module %q hears events: see shop modules", e.Module)}
+	db, err := hearer(h, e.Module, e.Consumer)
+	if err != nil {
+		return err
 	}
 	n, err := events.Replay(ctx, db, e.Consumer, e.Events...)
 	if err != nil {
@@ -199,6 +201,56 @@ func (e *eventsReplayCommand) Run(ctx context.Context, c *cli, p *process) (err 
 	fmt.Fprintf(p.stdout, "%d\n", n)
 	fmt.Fprintf(p.stderr, "%d parked events of %s get all their attempts again\n", n, e.Consumer)
 	return nil
+}
+
+type eventsDiscardCommand struct {
+	Module   string   `arg:"" help:"The module that parked them."`
+	Consumer string   `arg:"" help:"Its consumer, as parked lists it."`
+	Events   []string `arg:"" help:"Event ids. There is no way back."`
+}
+
+func (eventsDiscardCommand) Help() string {
+	return examples("shop events discard notifications users-mail evt_01jd9v3k9rf2wbt8m8y5sgv7zc",
+		"shop events discard reviews remember-purchase evt_01jd9v3k9rf2wbt8m8y5sgv7zc evt_01jd9v3k9rf2wbt8m8y5sgv7zd")
+}
+
+func (e *eventsDiscardCommand) Run(ctx context.Context, c *cli, p *process) (err error) {
+	h, err := c.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer closing(h, &err)
+	db, err := hearer(h, e.Module, e.Consumer)
+	if err != nil {
+		return err
+	}
+	n, err := events.Discard(ctx, db, e.Consumer, e.Events...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "%d\n", n)
+	fmt.Fprintf(p.stderr, "%d parked events of %s will never take effect; those behind them go on\n", n, e.Consumer)
+	return nil
+}
+
+// hearer is the database of a module that has the consumer; a name that nothing bears is a mistake, not nothing to do.
+func hearer(h *host.Host, module, consumer string) (*pg.DB, error) {
+	for _, m := range modules {
+		if m.Name != module || h.DB(module) == nil {
+			continue
+		}
+		var names []string
+		for _, s := range events.Collect(module, m.Nil.Subscribe) {
+			if s.Consumer == consumer {
+				return h.DB(module), nil
+			}
+			if !s.Broadcast {
+				names = append(names, s.Consumer)
+			}
+		}
+		return nil, misused{fmt.Errorf("%s has no consumer %q, but %s", module, consumer, strings.Join(names, ", "))}
+	}
+	return nil, misused{fmt.Errorf("no module %q hears events: see shop modules", module)}
 }
 
 type openapiCommand struct {

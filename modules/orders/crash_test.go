@@ -323,7 +323,8 @@ type places struct {
 
 func (p *places) add(name string) { p.mu.Lock(); p.seen[name] = true; p.mu.Unlock() }
 
-// compare holds failpoints.txt, which crash tests of the whole binary go through, against where the stories came by.
+// compare holds failpoints.txt, the failpoints of this module, against where the stories came by. The whole shop's crash test
+// finds them in the source and reaches renew and refuse as well.
 func (p *places) compare(t *testing.T) {
 	text, err := os.ReadFile("failpoints.txt")
 	if err != nil {

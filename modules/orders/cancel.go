@@ -89,8 +89,11 @@ func (m *Module) cancel(ctx context.Context, c *cancellation, want []shippingapi
 			}
 			return errKeyTaken
 		}
-		if _, err := findCancellation(ctx, tx, key{c.Scope, c.Key}); err == nil {
+		switch _, err := findCancellation(ctx, tx, key{c.Scope, c.Key}); {
+		case err == nil:
 			return errKeyTaken // it is done, which is why it can't be done again
+		case !pg.NoRows(err):
+			return err
 		}
 		return refusal
 	})
@@ -180,7 +183,7 @@ func (m *Module) runCancellation(ctx context.Context, c *cancellation) error {
 	m.hit("orders.cancel-lines.after-call")
 	if refusal := refused(err); refusal != nil {
 		next := *c
-		next.State, next.Failure.V = cancelRefused, refusal
+		next.State, next.Failure.V, next.Attention, next.LastError = cancelRefused, refusal, false, ""
 		err := m.DB.InTx(ctx, func(tx *pg.Tx) error { return saveCancellation(ctx, tx, &next, keep{done: true}) })
 		if err == nil {
 			*c = next

@@ -137,7 +137,6 @@ func (c *checkout) within(now time.Time, d, whole time.Duration) time.Time {
 type begun struct {
 	checkout *checkout // not held: somebody works on it, or it waits
 	replay   *stored   // the key has been answered before
-	mine     bool      // the checkout's present attempt is this request's
 }
 
 // begin is step 1: the key, the checkout and its lease are written at once, and unique indexes, not look-ups, decide who is
@@ -157,7 +156,7 @@ func (m *Module) begin(ctx context.Context, c *checkout, hash []byte) (begun, er
 	m.hit("orders.begin.after-commit")
 	if err == nil {
 		c.held = true
-		return begun{checkout: c, mine: true}, nil
+		return begun{checkout: c}, nil
 	}
 	if !errors.Is(err, taken) {
 		return begun{}, fmt.Errorf("begin checkout of cart %s: %w", c.Cart, err)
@@ -172,7 +171,7 @@ func (m *Module) begin(ctx context.Context, c *checkout, hash []byte) (begun, er
 	}
 	next, err := m.nextAttempt(ctx, c, hash)
 	if err == nil {
-		return begun{checkout: next, mine: true}, nil
+		return begun{checkout: next}, nil
 	}
 	if !pg.NoRows(err) {
 		return begun{}, fmt.Errorf("pay again for cart %s: %w", c.Cart, err)
@@ -225,7 +224,7 @@ func (m *Module) again(ctx context.Context, used usedKey, hash []byte) (begun, e
 	if !c.held && c.State == statePending && c.Step != stepPay {
 		return begun{}, inProgress(c, true)
 	}
-	return begun{checkout: c, mine: c.Attempt == used.Attempt}, nil
+	return begun{checkout: c}, nil
 }
 
 // readCheckout is a checkout as it stands. One that is gone was refused before anything was begun.
@@ -463,6 +462,7 @@ func (m *Module) follow(ctx context.Context, c *checkout, o *order, p paymentsap
 func (m *Module) await(ctx context.Context, c *checkout, p paymentsapi.Payment) error {
 	n, next := *c, p.NextAction
 	n.State, n.Step, n.Payment, n.Next.V, n.Secrets, n.Tries = stateAction, stepConfirm, p.ID, &next, nil, 0
+	n.Attention, n.LastError = false, ""
 	n.Deadline = c.within(m.now(), m.Config.ActionWithin, m.Config.WholeWithin)
 	m.extend(ctx, &n)
 	return m.save(ctx, c, n, keep{wait: min(time.Minute, n.Deadline.Sub(m.now()))}, "orders.await", func(tx *pg.Tx) error {
@@ -484,6 +484,7 @@ func (m *Module) extend(ctx context.Context, c *checkout) {
 func (m *Module) decline(ctx context.Context, c *checkout, p paymentsapi.Payment, why *errs.Error) error {
 	n := *c
 	n.State, n.Step, n.Payment, n.Next.V, n.Secrets, n.Tries = stateDeclined, stepHold, p.ID, nil, nil, 0
+	n.Attention, n.LastError = false, ""
 	n.Deadline = c.within(m.now(), m.Config.DeclineHold, m.Config.WholeWithin)
 	var es []events.Event
 	if why == nil {
@@ -619,7 +620,7 @@ func (m *Module) captureAndComplete(ctx context.Context, c *checkout, o *order, 
 	m.hit("orders.complete.before-call")
 	_, e := m.Cart.Complete(ctx, cartapi.CompleteRequest{Checkout: c.ID, Cart: c.Cart, Order: ids.ID(o.ID)})
 	m.hit("orders.complete.after-call")
-	if e != nil {
+	if e != nil && !errs.Is(e, errs.NotFound) { // a cart that is gone needs no end
 		err = errors.Join(err, fmt.Errorf("complete cart %s: %w", c.Cart, e))
 	}
 	return captured, err

@@ -450,6 +450,12 @@ func TestCheckout(t *testing.T) {
 		if n := b.count(`SELECT count(*) FROM orders.orders`); n != 1 {
 			t.Errorf("%d orders", n)
 		}
+		if n := b.count(`SELECT count(*) FROM orders.orders o JOIN orders.outbox e ON e.name = 'orders.order_placed.v1' AND e.payload->>'number' = o.number`); n != 1 {
+			t.Error("the event tells another number than the order's")
+		}
+		if n := b.count(`SELECT count(*) FROM orders.orders WHERE (history->0->>'at')::timestamptz = created_at`); n != 1 {
+			t.Error("the history does not begin with the order")
+		}
 		if replay := b.checkout(k, "first", "tok_decline"); replay.status != http.StatusPaymentRequired || replay.header.Get("Idempotent-Replayed") != "true" {
 			t.Errorf("the first key again: %d %s", replay.status, replay.raw)
 		}

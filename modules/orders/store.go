@@ -69,9 +69,10 @@ func ordersIn(ctx context.Context, q pg.Queryer, s string, before ordersapi.ID, 
 	return os, err
 }
 
-// putOrder writes the order of a checkout. A later attempt writes its prices and address over those of the declined one.
+// putOrder writes the order of a checkout. A later attempt writes its prices and address over those of the declined one, and
+// goes on with that one's number and history.
 func putOrder(ctx context.Context, tx *pg.Tx, o *order) error {
-	err := tx.Get(ctx, &o.Version, `INSERT INTO orders.orders (`+orderColumns+`)
+	err := tx.Get(ctx, o, `INSERT INTO orders.orders (`+orderColumns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)
 		ON CONFLICT (id) DO UPDATE SET email = excluded.email, version = orders.version + 1, currency = excluded.currency,
 			prices_include_tax = excluded.prices_include_tax, lines = excluded.lines, promo = excluded.promo,
@@ -79,7 +80,7 @@ func putOrder(ctx context.Context, tx *pg.Tx, o *order) error {
 			shipping_tax = excluded.shipping_tax, tax = excluded.tax, total = excluded.total, carrier = excluded.carrier,
 			service = excluded.service, address = excluded.address, updated_at = excluded.updated_at
 		WHERE orders.state = 'pending_payment'
-		RETURNING version`,
+		RETURNING number, version, history, created_at`,
 		o.ID, o.Number, o.Checkout, o.Cart, o.Customer, o.Email, string(o.State), o.Version, o.Currency, o.PricesIncludeTax, o.Lines, o.Promo,
 		o.Subtotal, o.Discount, o.Shipping, o.ShippingTax, o.Tax, o.Total, o.Captured, o.Refunded, o.Payment, o.Carrier, o.Service,
 		o.Address, o.History, o.PlacedAt, o.CreatedAt, o.UpdatedAt)

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
@@ -104,8 +105,13 @@ func (s Settings) Validate() error {
 	}
 	address("listen", s.Listen, false)
 	address("ops_listen", s.OpsListen, true)
-	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" || u.RawQuery != "") {
 		bad = append(bad, config.Bad("public_url", "must be http://host or https://host, without a path"))
+	}
+	for i, proxy := range s.Web.TrustedProxies {
+		if _, _, err := net.ParseCIDR(proxy); err != nil {
+			bad = append(bad, config.Bad(fmt.Sprintf("web.trusted_proxies[%d]", i), "must be a network such as 10.0.0.0/8"))
+		}
 	}
 	for module, n := range s.Pool.Modules {
 		if n < 2 || n > 500 {

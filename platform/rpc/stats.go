@@ -16,7 +16,6 @@ type stats struct {
 	calls    atomic.Int64
 	failures [len(kinds)]atomic.Int64
 	buckets  [len(bounds) + 1]atomic.Int64
-	observed atomic.Int64
 	nanos    atomic.Int64
 }
 
@@ -44,7 +43,6 @@ func (s *stats) observe(d time.Duration) {
 		i++
 	}
 	s.buckets[i].Add(1)
-	s.observed.Add(1)
 	s.nanos.Add(int64(d))
 }
 

@@ -38,7 +38,7 @@ type Config struct {
 	// TraceTo is the URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318; "": OTEL_EXPORTER_OTLP_ENDPOINT, and if
 	// that is empty too, no tracing.
 	TraceTo string
-	// TraceRatio is the part of traces that is kept, from 0 to 1. Who calls us decides for its own traces; 0: 1, all.
+	// TraceRatio is the part of traces that is kept, from 0 to 1. Who calls us decides for its own traces.
 	TraceRatio float64
 }
 
@@ -101,7 +101,7 @@ func Setup(ctx context.Context, c Config) (*Telemetry, error) {
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter),
 		sdktrace.WithResource(resource.NewSchemaless(attributes...)),
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cmp.Or(c.TraceRatio, 1)))),
+		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(c.TraceRatio))),
 	)
 	otel.SetTracerProvider(provider)
 	// A collector that is away is worth a line, not a flood of them on stderr.

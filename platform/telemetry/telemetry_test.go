@@ -151,7 +151,7 @@ func TestSetup(t *testing.T) {
 	}))
 	defer server.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
-	on, err := telemetry.Setup(t.Context(), telemetry.Config{Process: "main", Version: "v1", LogTo: io.Discard})
+	on, err := telemetry.Setup(t.Context(), telemetry.Config{Process: "main", Version: "v1", TraceRatio: 1, LogTo: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func KeyFrom(ctx context.Context) (Key, bool) {
 }
 
 // SaveReply stores the answer to a keyed request in tx, with the effect. It does nothing when the client sent no key. The
-// client gets exactly these bytes, now and at each repeat. An error means that another try has taken the key over since:
+// client gets exactly this status, tag and body, now and at each repeat; Location comes with the first answer alone. An error means that another try has taken the key over since:
 // return it, so that the effect is rolled back.
 func SaveReply(ctx context.Context, tx *pg.Tx, status int, etag string, body any) error {
 	x := exchangeOf(ctx)

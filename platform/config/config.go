@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"gopkg.in/yaml.v3"
 )
 
 // Prefix begins every environment variable that is a setting.
@@ -31,6 +33,7 @@ type Source struct {
 	mu       sync.Mutex
 	known    map[string]bool // top-level keys somebody decoded
 	settings map[string]Setting
+	nodes    map[string]*yaml.Node // where the values of the file stand
 }
 
 // Options says where settings come from.
@@ -105,6 +108,28 @@ func (s *Source) Settings() []Setting {
 	return all
 }
 
+// Overlaid says whether the environment or a flag gives exactly this key a value.
+func (s *Source) Overlaid(key string) bool {
+	_, _, ok := (&decoder{source: s}).overlay(key)
+	return ok
+}
+
+// Place gives complaints made with Bad the place of the value they are about, as Decode does for those of a Validate: for
+// checks that need more than one block. The keys are those of the top level.
+func (s *Source) Place(err error) error {
+	if err == nil {
+		return nil
+	}
+	d := &decoder{source: s}
+	if s != nil {
+		s.mu.Lock()
+		d.nodes = s.nodes
+		s.mu.Unlock()
+	}
+	d.complain(err)
+	return d.es.err()
+}
+
 // Unknown reports, as an *Errors, what was said at the top level of the file or by a flag and decoded by nobody. Call it when every
 // block has been decoded.
 func (s *Source) Unknown() error {
@@ -118,13 +143,13 @@ func (s *Source) Unknown() error {
 	if s.file != nil && s.file.root != nil {
 		for i := 0; i+1 < len(s.file.root.Content); i += 2 {
 			if key := s.file.root.Content[i]; !s.known[key.Value] {
-				es.add(s.file.at(key, "unknown key %q%s", key.Value, didYouMean(key.Value, known)))
+				es.add(s.file.at(key, "unknown key %q%s", key.Value, DidYouMean(key.Value, known)))
 			}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.flags)) {
 		if top, _, _ := strings.Cut(key, "."); !s.known[top] {
-			es.add(Problem{Place: flagName(key), Message: fmt.Sprintf("no such setting%s", didYouMean(top, known))})
+			es.add(Problem{Place: flagName(key), Message: fmt.Sprintf("no such setting%s", DidYouMean(top, known))})
 		}
 	}
 	return es.err()
@@ -142,7 +167,7 @@ func (s *Source) Strangers() []string {
 	var found []string
 	for _, key := range slices.Sorted(maps.Keys(s.env)) {
 		if top, _, _ := strings.Cut(key, "."); !s.known[top] {
-			hint := didYouMean(top, known)
+			hint := DidYouMean(top, known)
 			if hint != "" {
 				hint = strings.ReplaceAll(hint, `"`, "")
 				name, _, _ := strings.Cut(strings.TrimPrefix(hint, "; did you mean "), "?")

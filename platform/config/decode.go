@@ -78,7 +78,7 @@ func (d *decoder) remember() {
 	d.source.mu.Lock()
 	defer d.source.mu.Unlock()
 	if d.source.known == nil {
-		d.source.known, d.source.settings = map[string]bool{}, map[string]Setting{}
+		d.source.known, d.source.settings, d.source.nodes = map[string]bool{}, map[string]Setting{}, map[string]*yaml.Node{}
 	}
 	for _, key := range d.top {
 		d.source.known[key] = true
@@ -86,6 +86,7 @@ func (d *decoder) remember() {
 	for _, s := range d.settings {
 		d.source.settings[s.Key] = s
 	}
+	maps.Copy(d.source.nodes, d.nodes)
 }
 
 // complain gives each complaint of a Validate the place of the value it is about.
@@ -113,14 +114,22 @@ func (d *decoder) complain(err error) {
 // problem is a mistake in the value of key, wherever that value came from.
 func (d *decoder) problem(key string, n *yaml.Node, format string, args ...any) Problem {
 	message := fmt.Sprintf(format, args...)
-	if place, _, ok := d.overlay(key); ok {
-		return Problem{Place: place, Message: message}
-	}
-	if n != nil {
-		return d.source.file.at(n, "%s", message)
+	for at := key; at != ""; at = parent(at) { // what has no place of its own stands where its whole stands
+		if place, _, ok := d.overlay(at); ok {
+			return Problem{Place: place, Message: message}
+		}
+		if n == nil {
+			n = d.nodes[at]
+		}
+		if n != nil {
+			return d.source.file.at(n, "%s", message)
+		}
 	}
 	return Problem{Message: message}
 }
+
+// parent is the key that holds key: a.b of a.b.c, a of a[1], "" of a.
+func parent(key string) string { return key[:max(strings.LastIndexAny(key, ".["), 0)] }
 
 // overlay is the value that a flag or the environment gives to exactly this key.
 func (d *decoder) overlay(key string) (place, value string, ok bool) {
@@ -219,7 +228,7 @@ func (d *decoder) structure(v reflect.Value, n *yaml.Node, key string) {
 		if n != nil {
 			for i := 0; i+1 < len(n.Content); i += 2 {
 				if k := n.Content[i]; !slices.Contains(names, k.Value) {
-					d.es.add(d.source.file.at(k, "unknown key %q in %s%s", k.Value, key, didYouMean(k.Value, names)))
+					d.es.add(d.source.file.at(k, "unknown key %q in %s%s", k.Value, key, DidYouMean(k.Value, names)))
 				}
 			}
 		}
@@ -229,7 +238,7 @@ func (d *decoder) structure(v reflect.Value, n *yaml.Node, key string) {
 				if _, isFlag := d.source.flags[join(key, part)]; isFlag {
 					place = flagName(join(key, part))
 				}
-				d.es.add(Problem{Place: place, Message: fmt.Sprintf("unknown key %q in %s%s", part, key, didYouMean(part, names))})
+				d.es.add(Problem{Place: place, Message: fmt.Sprintf("unknown key %q in %s%s", part, key, DidYouMean(part, names))})
 			}
 		}
 	}
@@ -522,7 +531,7 @@ func (d *decoder) bounds(v reflect.Value, tag reflect.StructTag, n *yaml.Node, k
 	if allowed := tag.Get("oneof"); allowed != "" && v.Kind() == reflect.String {
 		words := strings.Fields(allowed)
 		if !slices.Contains(words, v.String()) {
-			d.es.add(d.problem(key, n, "%s must be one of %s%s", key, strings.Join(words, ", "), didYouMean(v.String(), words)))
+			d.es.add(d.problem(key, n, "%s must be one of %s%s", key, strings.Join(words, ", "), DidYouMean(v.String(), words)))
 		}
 	}
 	for _, b := range []struct {

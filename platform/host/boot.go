@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/migrate"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/pgembed"
+	"github.com/banyan-shop/banyan/platform/placement"
 	"github.com/banyan-shop/banyan/platform/rpc"
 	"github.com/banyan-shop/banyan/platform/telemetry"
 	"github.com/banyan-shop/banyan/platform/web"
@@ -39,6 +41,10 @@ type Options struct {
 
 	// Keys is where access tokens' public keys come from: cmd/shop dials the module that owns them.
 	Keys func(rpc.Dialer) auth.KeySource
+	// Hear subscribes a process to the broadcasts that concern it whatever modules it runs, such as that sessions ended.
+	Hear func(*events.Subscriptions, *auth.Verifier)
+	// Carrier carries events over the bus of that URL; needed as soon as bus is set.
+	Carrier func(ctx context.Context, bus string, log *slog.Logger) (events.Carrier, error)
 
 	Log      *slog.Logger     // nil: from the settings, to stderr
 	Progress func(string)     // told what takes long; nil for none
@@ -52,8 +58,10 @@ type Options struct {
 // Host is the modules of this process and what they stand on. Open builds it, Start makes it serve, Close ends it.
 type Host struct {
 	Settings Settings
+	Plan     placement.Plan // who runs what, seen from this process
 
 	o           Options
+	here        []Module // what this process builds
 	log         *slog.Logger
 	now         func() time.Time
 	metrics     *prometheus.Registry
@@ -62,15 +70,17 @@ type Host struct {
 	dataDir     string
 	secret      auth.Secret
 	listener    net.Listener // the public one, held from early on so that its port is known; nil for a command
+	rpcListener net.Listener // where other processes call; nil if none does
 	opsListener net.Listener
 	publicURL   string
-	databaseURL string // of the role that migrates
+	embedded    string // URL of the PostgreSQL of our own, "" without one
 	dbs         map[string]*pg.DB
 	wiring      *rpc.Wiring
 	verifier    *auth.Verifier
 	instances   []instance
 
 	bus         *events.Bus
+	rpc         *http.Server
 	web         *web.Server
 	state       atomic.Value // string: why it is not ready, "" when it is
 	ready       readiness
@@ -135,7 +145,15 @@ func open(ctx context.Context, o Options, serve bool) (h *Host, err error) {
 	if err := h.check(); err != nil {
 		return h, err
 	}
-	h.development = o.Development || h.Settings.DatabaseURL == ""
+	if h.Plan, err = h.decide(serve); err != nil {
+		return h, err
+	}
+	for _, m := range o.Modules {
+		if h.builds(m.Name, serve) {
+			h.here = append(h.here, m)
+		}
+	}
+	h.development = h.isDevelopment(h.Settings)
 	if err := h.observe(ctx); err != nil {
 		return h, err
 	}
@@ -150,10 +168,41 @@ func open(ctx context.Context, o Options, serve bool) (h *Host, err error) {
 	if err := h.database(ctx, serve); err != nil {
 		return h, err
 	}
-	if err := h.wire(); err != nil {
+	if err := h.wire(serve); err != nil {
 		return h, err
 	}
 	return h, nil
+}
+
+// builds says whether this process makes a module itself. A command that serves nobody makes all whose database it can know, so
+// that it needs no other process to be up.
+func (h *Host) builds(module string, serve bool) bool {
+	return h.Plan.Runs(module) || !serve && len(h.Settings.Processes) > 0
+}
+
+// isDevelopment is what relaxes limits and secrets: a database of our own, or somebody's word.
+func (h *Host) isDevelopment(s Settings) bool {
+	switch s.Mode {
+	case "development":
+		return true
+	case "production":
+		return false
+	}
+	return h.o.Development || len(h.ownDatabase(s)) > 0
+}
+
+// ownDatabase are the modules here whose data is in the PostgreSQL that we run, because no database_url is theirs.
+func (h *Host) ownDatabase(s Settings) []string {
+	if s.DatabaseURL != "" {
+		return nil
+	}
+	var names []string
+	for _, m := range h.schemas() {
+		if h.Plan.DatabaseURL(m) == "" {
+			names = append(names, m)
+		}
+	}
+	return names
 }
 
 func (h *Host) moduleNames() []string {
@@ -171,7 +220,7 @@ func (h *Host) observe(ctx context.Context) error {
 		return nil
 	}
 	t, err := telemetry.Setup(ctx, telemetry.Config{
-		Version: h.o.Version, LogLevel: s.Log.Level, LogFormat: s.Log.Format, TraceTo: s.Trace.To, TraceRatio: s.Trace.Ratio,
+		Process: h.Plan.Process, Version: h.o.Version, LogLevel: s.Log.Level, LogFormat: s.Log.Format, TraceTo: s.Trace.To, TraceRatio: s.Trace.Ratio,
 	})
 	if err != nil {
 		return err
@@ -201,13 +250,60 @@ func (h *Host) listen(ctx context.Context) (err error) {
 		})
 		return l, nil
 	}
-	if h.listener, err = open("listen", h.Settings.Listen); err != nil {
-		return err
+	public, calls, ops := h.addresses()
+	if public != "" {
+		if h.listener, err = open("listen", public); err != nil {
+			return err
+		}
 	}
-	if h.Settings.OpsListen != "" {
-		h.opsListener, err = open("ops_listen", h.Settings.OpsListen)
+	if calls != "" {
+		if h.rpcListener, err = open("rpc_listen", calls); err != nil {
+			return err
+		}
+	}
+	if ops != "" {
+		h.opsListener, err = open("ops_listen", ops)
 	}
 	return err
+}
+
+// addresses are where this process listens for customers, other processes and operators; "" is nowhere. A flag or the
+// environment wins; then what the process's own entry says or implies, since the rest of the file is for all processes.
+func (h *Host) addresses() (public, calls, ops string) {
+	s, this := h.Settings, h.Plan.Processes[h.Plan.Process]
+	public, calls, ops = s.Listen, s.RPCListen, s.OpsListen
+	if !h.Plan.Split() {
+		return public, "", ops
+	}
+	said := h.o.Settings.Overlaid
+	if !said("listen") {
+		public = cmp.Or(this.Listen, placement.ListenOn(this.HTTP), public)
+		if len(s.Processes) > 0 && this.HTTP == "" && this.Listen == "" {
+			public = "" // nobody is told of it
+		}
+	}
+	if !said("rpc_listen") {
+		calls = cmp.Or(this.RPCListen, placement.ListenOn(this.RPC), calls)
+		if calls == "" && (this.RPC != "" || len(s.Modules) > 0) {
+			calls = defaultRPCListen
+		}
+	}
+	if !said("ops_listen") {
+		ops = cmp.Or(this.OpsListen, ops)
+		if this.OpsListen == "" && ops != "" && (isLoopback(public) || isLoopback(calls)) {
+			ops = "127.0.0.1:0" // several processes share this machine
+		}
+	}
+	return public, calls, ops
+}
+
+// defaultRPCListen is loopback, so that a process which was told nothing is not called from elsewhere.
+const defaultRPCListen = "127.0.0.1:8081"
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // database finds or runs PostgreSQL, brings the schemas up to date and opens a pool for each module's role.
@@ -220,8 +316,7 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 		}
 	}
 	h.dataDir = dir
-	h.databaseURL = string(h.Settings.DatabaseURL)
-	embedded := h.databaseURL == ""
+	embedded := len(h.ownDatabase(h.Settings)) > 0
 	if embedded && serve {
 		release, err := pgembed.Lock(dir)
 		if err != nil {
@@ -229,7 +324,7 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 		}
 		h.onClose(func(context.Context) error { release(); return nil })
 	}
-	if err := h.secrets(); err != nil {
+	if err := h.secrets(embedded); err != nil {
 		return err
 	}
 	if embedded {
@@ -238,22 +333,17 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 			return err
 		}
 		h.onClose(server.Stop)
-		h.databaseURL = server.URL("shop")
+		h.embedded = server.URL("shop")
 	}
-	schemas := h.schemas()
-	err := migrate.Up(ctx, migrate.Options{AdminURL: h.databaseURL, FS: h.o.Migrations, Modules: schemas, Password: h.password(), Log: h.log})
-	if err != nil && !embedded && pg.State(err) == "" {
-		return fmt.Errorf("the database %s can't be used: %w: check database_url (SHOP_DATABASE_URL), or leave it empty to run a PostgreSQL of our own", h.Settings.DatabaseURL, err)
-	}
-	if err != nil {
+	if err := h.migrate(ctx); err != nil {
 		return err
 	}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
-	for _, module := range schemas {
+	for _, module := range h.schemas() {
 		g.Go(func() error {
 			db, err := pg.Open(gctx, pg.Config{
-				URL: migrate.ModuleURL(h.databaseURL, "shop", module, h.passwordOf(module)), Schema: module,
+				URL: migrate.ModuleURL(h.databaseURL(module), "shop", module, h.passwordOf(module)), Schema: module,
 				MaxConns: cmp.Or(h.Settings.Pool.Modules[module], h.Settings.Pool.Max), Trace: h.traceSQL(),
 			})
 			if err != nil {
@@ -279,10 +369,51 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 	return nil
 }
 
+// databaseURL is where a module's data is, as the role that migrates.
+func (h *Host) databaseURL(module string) string {
+	return cmp.Or(h.Plan.DatabaseURL(module).Reveal(), h.Settings.DatabaseURL.Reveal(), h.embedded)
+}
+
+// databases are the distinct databases of the modules here, each with its modules in order.
+func (h *Host) databases() (urls []string, modules map[string][]string) {
+	modules = map[string][]string{}
+	for _, m := range h.schemas() {
+		u := h.databaseURL(m)
+		if modules[u] == nil {
+			urls = append(urls, u)
+		}
+		modules[u] = append(modules[u], m)
+	}
+	return urls, modules
+}
+
+// migrate brings every database up to date.
+func (h *Host) migrate(ctx context.Context) error {
+	urls, modules := h.databases()
+	for _, u := range urls {
+		err := migrate.Up(ctx, migrate.Options{AdminURL: u, FS: h.o.Migrations, Modules: modules[u], Password: h.password(), Log: h.log})
+		if err != nil && u != h.embedded && pg.State(err) == "" {
+			return fmt.Errorf("the database %s can't be used: %w: check %s", telemetry.URL(u), err, h.databaseKey(modules[u][0]))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// databaseKey is the setting that names a module's database, for complaints.
+func (h *Host) databaseKey(module string) string {
+	if h.Plan.DatabaseURL(module) != "" {
+		return "processes." + h.Plan.Owner[module] + ".database_url"
+	}
+	return "database_url (SHOP_DATABASE_URL), or leave it empty to run a PostgreSQL of our own"
+}
+
 // password makes the passwords of the modules' roles from the secret, so that they need no place of their own. A server that is
 // ours trusts its socket.
 func (h *Host) password() func(role string) string {
-	if h.development {
+	if h.development && h.Settings.Secret == "" {
 		return nil
 	}
 	return func(role string) string { return hex.EncodeToString(h.secret.Derive("database role " + role)) }
@@ -295,10 +426,10 @@ func (h *Host) passwordOf(module string) string {
 	return ""
 }
 
-// schemas are the modules that have a folder of migrations, in order.
+// schemas are the modules here that have a folder of migrations, in order.
 func (h *Host) schemas() []string {
 	var names []string
-	for _, m := range h.o.Modules {
+	for _, m := range h.here {
 		if _, err := fs.Stat(h.o.Migrations, m.Name); err == nil {
 			names = append(names, m.Name)
 		}
@@ -306,11 +437,13 @@ func (h *Host) schemas() []string {
 	return names
 }
 
-func (h *Host) secrets() (err error) {
+func (h *Host) secrets(embedded bool) (err error) {
 	switch given := h.Settings.Secret.Reveal(); {
 	case given != "":
 		h.secret, err = auth.ParseSecret(given)
-	case h.Settings.DatabaseURL == "":
+	case h.Plan.Split():
+		err = errors.New("the processes of a shop share one secret, by which they know each other: set SHOP_SECRET to the same for all of them, for example to what `openssl rand -hex 32` prints")
+	case embedded:
 		h.secret, err = auth.SecretFile(filepath.Join(h.dataDir, "secret"))
 	case h.development:
 		h.secret = auth.NewSecret()
@@ -320,28 +453,28 @@ func (h *Host) secrets() (err error) {
 	return err
 }
 
-// wire builds every module in order and mounts its contract.
-func (h *Host) wire() error {
+// wire builds every module that runs here in order and mounts its contract; the others it reaches over the network.
+func (h *Host) wire(serve bool) error {
 	key, err := auth.NewKey()
 	if err != nil {
 		return err
 	}
 	h.wiring = rpc.NewWiring(rpc.Options{
 		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: auth.NewInternal(key, nil, time.Now),
-		Log: h.log, Deadline: h.Settings.Calls.Deadline, Differs: h.o.Differs,
+		Remotes: h.remotes(serve), Log: h.log, Deadline: h.Settings.Calls.Deadline, Differs: h.o.Differs,
 	})
 	h.metrics.MustRegister(h.wiring)
 	if h.o.Keys != nil {
 		h.verifier = auth.NewVerifier(h.o.Keys(h.wiring.Dialer("host")), h.now)
 	}
-	h.publicURL = h.Settings.PublicURL
+	h.publicURL = cmp.Or(h.Settings.PublicURL, h.Plan.Public())
 	if h.publicURL == "" {
 		h.publicURL = "http://" + h.Settings.Listen
 		if h.listener != nil {
-			h.publicURL = "http://" + reachable(h.listener.Addr().String())
+			h.publicURL = h.URL()
 		}
 	}
-	for _, m := range h.o.Modules {
+	for _, m := range h.here {
 		built, err := h.build(m, h.wiring)
 		if err != nil {
 			return err
@@ -349,7 +482,29 @@ func (h *Host) wire() error {
 		built.Serve(h.wiring.Server(m.Name))
 		h.instances = append(h.instances, instance{m.Name, built})
 	}
-	return h.wiring.Check()
+	return errors.Join(h.wiring.Check(), h.reachable(serve))
+}
+
+// remotes are the addresses of the modules that run elsewhere.
+func (h *Host) remotes(serve bool) map[string]string {
+	all := map[string]string{}
+	for _, name := range h.moduleNames() {
+		if target := h.Plan.RPC(name); !h.builds(name, serve) && target != "" {
+			all[name] = target
+		}
+	}
+	return all
+}
+
+// reachable finds the modules that one here calls and nobody says where they are.
+func (h *Host) reachable(serve bool) error {
+	var all []error
+	for _, e := range h.wiring.Calls() {
+		if !h.builds(e.Callee, serve) && h.Plan.RPC(e.Callee) == "" {
+			all = append(all, fmt.Errorf("%s calls %s, and nothing says where that runs: add --remote %s=http://…", e.Caller, e.Callee, e.Callee))
+		}
+	}
+	return errors.Join(all...)
 }
 
 func (h *Host) build(m Module, w *rpc.Wiring) (Instance, error) {
@@ -368,8 +523,8 @@ func (h *Host) build(m Module, w *rpc.Wiring) (Instance, error) {
 	return built, nil
 }
 
-// reachable is an address one can ask on this machine: of 0.0.0.0 or [::], the loopback.
-func reachable(address string) string {
+// dialable is an address one can ask on this machine: of 0.0.0.0 or [::], the loopback.
+func dialable(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return address
@@ -385,7 +540,7 @@ func (h *Host) URL() string {
 	if h.listener == nil {
 		return ""
 	}
-	return "http://" + reachable(h.listener.Addr().String())
+	return "http://" + dialable(h.listener.Addr().String())
 }
 
 // OpsURL is the operators' address, "" without one.
@@ -393,7 +548,15 @@ func (h *Host) OpsURL() string {
 	if h.opsListener == nil {
 		return ""
 	}
-	return "http://" + reachable(h.opsListener.Addr().String())
+	return "http://" + dialable(h.opsListener.Addr().String())
+}
+
+// RPCURL is where other processes call the modules here, "" if none does.
+func (h *Host) RPCURL() string {
+	if h.rpcListener == nil {
+		return ""
+	}
+	return "http://" + dialable(h.rpcListener.Addr().String())
 }
 
 // Development says whether this is a shop to try out: demo data, sinks in place of mail and money.

@@ -8,6 +8,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/config"
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/pg"
+	"github.com/banyan-shop/banyan/platform/placement"
 	"github.com/banyan-shop/banyan/platform/rpc"
 	"github.com/banyan-shop/banyan/platform/web"
 )
@@ -25,7 +26,7 @@ type Description struct {
 // Describe tells of every module in the list from the binary alone, and what is wrong with the list: a call that does not
 // lead upwards, an event whose publisher is not there.
 func Describe(o Options) ([]Description, error) {
-	h := &Host{o: o, log: slog.New(slog.DiscardHandler)}
+	h := &Host{o: o, here: o.Modules, log: slog.New(slog.DiscardHandler)}
 	wiring, err := h.probe()
 	if err != nil {
 		return nil, err
@@ -80,9 +81,41 @@ func Routes(o Options) *web.Router {
 
 // Check finds every mistake in the settings and in the module list without starting anything.
 func Check(o Options) error {
-	h := &Host{o: o}
-	_, err := config.Decode(o.Settings, "", Defaults())
-	return config.Join(err, h.check())
+	_, err := PlanOf(o)
+	return err
+}
+
+// PlanOf is who runs what, after everything that Check checks.
+func PlanOf(o Options) (placement.Plan, error) {
+	h := &Host{o: o, here: o.Modules}
+	var err error
+	if h.Settings, err = config.Decode(o.Settings, "", Defaults()); err != nil {
+		return placement.Plan{}, config.Join(err, h.check())
+	}
+	if err := h.check(); err != nil {
+		return placement.Plan{}, err
+	}
+	return h.decide(h.Settings.Process != "")
+}
+
+// decide reads the placement from the settings. A command that serves nobody is none of the processes in particular.
+func (h *Host) decide(serve bool) (placement.Plan, error) {
+	s := h.Settings
+	methods := map[string]bool{}
+	for _, m := range h.o.Modules {
+		server := rpc.NewServer(m.Name)
+		m.Nil.Serve(server)
+		methods[m.Name] = len(server.Methods()) > 0
+	}
+	only := s.Modules
+	if len(only) == 0 {
+		only = nil // nobody has said
+	}
+	p, err := placement.Decide(placement.Options{
+		Modules: h.moduleNames(), Processes: s.Processes, Process: s.Process, Only: only, Remote: s.Remote, Bus: s.Bus != "", Observer: !serve,
+		Serves: func(module string) bool { return methods[module] },
+	})
+	return p, h.o.Settings.Place(err)
 }
 
 // check finds all mistakes in the modules' settings, and in the calls they want to make, before anything is started.
@@ -100,7 +133,8 @@ func (h *Host) probe() (*rpc.Wiring, error) {
 	if err != nil {
 		settings = Defaults() // told by somebody else; the modules' own mistakes are looked for here
 	}
-	p := &Host{o: h.o, Settings: settings, development: h.o.Development || settings.DatabaseURL == "", now: h.now, log: slog.New(slog.DiscardHandler), dbs: map[string]*pg.DB{}, publicURL: "http://127.0.0.1"}
+	p := &Host{o: h.o, here: h.o.Modules, Settings: settings, now: h.now, log: slog.New(slog.DiscardHandler), dbs: map[string]*pg.DB{}, publicURL: "http://127.0.0.1"}
+	p.development = p.isDevelopment(settings)
 	p.wiring = rpc.NewWiring(rpc.Options{Modules: h.moduleNames()})
 	if h.o.Keys != nil {
 		p.verifier = auth.NewVerifier(h.o.Keys(p.wiring.Dialer("host")), h.now)

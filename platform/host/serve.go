@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"sync"
@@ -35,6 +36,7 @@ func (h *Host) start(ctx context.Context) error {
 			return err
 		}
 	}
+	h.startCalls()
 	if err := h.startEvents(ctx); err != nil {
 		return err
 	}
@@ -50,6 +52,21 @@ func (h *Host) start(ctx context.Context) error {
 	}
 	h.state.Store("")
 	return h.startWeb()
+}
+
+// startCalls lets other processes call the modules here. It comes after the demo data, so that whoever needs that of another
+// module finds all of it or nobody.
+func (h *Host) startCalls() {
+	if h.rpcListener == nil {
+		return
+	}
+	h.rpc = &http.Server{Handler: h.internal(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
+	server := h.rpc
+	h.serving.Go(func() {
+		if err := server.Serve(h.rpcListener); !errors.Is(err, http.ErrServerClosed) {
+			h.failed <- fmt.Errorf("serve %s: %w", h.rpcListener.Addr(), err)
+		}
+	})
 }
 
 const (
@@ -107,6 +124,12 @@ func (h *Host) startEvents(ctx context.Context) error {
 		Log: h.log, Metrics: h.metrics, Context: auth.WithCaller,
 		Handlers: h.Settings.Events.Handlers, MaxAttempts: h.Settings.Events.Attempts, Poll: h.Settings.Events.Poll,
 	}
+	if bus := h.Settings.Bus; bus != "" {
+		var err error
+		if o.Carrier, err = h.o.Carrier(ctx, bus.Reveal(), h.log); err != nil {
+			return fmt.Errorf("the bus %s can't be used: %w: check bus (SHOP_BUS)", bus, err)
+		}
+	}
 	if h.telemetry != nil {
 		o.Tracer = h.telemetry.Tracer
 	}
@@ -116,13 +139,26 @@ func (h *Host) startEvents(ctx context.Context) error {
 			return err
 		}
 	}
+	if h.o.Hear != nil && h.verifier != nil {
+		if err := h.bus.Add("host", nil, func(s *events.Subscriptions) { h.o.Hear(s, h.verifier) }); err != nil {
+			return err
+		}
+	}
 	return h.bus.Start(ctx)
 }
 
 func (h *Host) startWeb() error {
+	if h.listener == nil {
+		return h.startOps()
+	}
 	router := web.NewRouter()
-	for _, i := range h.instances {
-		i.Routes(router.Module(i.name, h.dbs[i.name]))
+	for _, m := range h.o.Modules {
+		switch {
+		case h.Plan.Runs(m.Name):
+			h.Instance(m.Name).Routes(router.Module(m.Name, h.dbs[m.Name]))
+		case h.Plan.Gateway && h.Plan.HTTP(m.Name) != "":
+			m.Nil.Routes(router.Remote(m.Name, h.forward(m.Name)))
+		}
 	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
 	c := web.Config{
@@ -148,9 +184,6 @@ func (h *Host) startWeb() error {
 			h.failed <- err
 		}
 	})
-	if h.opsListener == nil {
-		return nil
-	}
 	return h.startOps()
 }
 
@@ -166,6 +199,9 @@ func (h *Host) limit() web.Limit {
 }
 
 func (h *Host) startOps() error {
+	if h.opsListener == nil {
+		return nil
+	}
 	t := h.telemetry
 	if t == nil {
 		t = &telemetry.Telemetry{Log: h.log, Metrics: h.metrics}
@@ -251,9 +287,15 @@ func (h *Host) Close(ctx context.Context) error {
 		if err := h.web.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
 		}
-		h.serving.Wait()
 		h.web = nil
 	}
+	if h.rpc != nil { // after the public face: its requests may come back to us through another process
+		if err := h.rpc.Shutdown(ctx); err != nil {
+			all = append(all, fmt.Errorf("calls of other processes cut off: %w", err), h.rpc.Close())
+		}
+		h.rpc = nil
+	}
+	h.serving.Wait()
 	if h.stopRunning != nil {
 		h.stopRunning()
 		if !waitFor(ctx, &h.running) {

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/placement"
 	"github.com/banyan-shop/banyan/platform/telemetry"
 )
 
@@ -18,10 +21,18 @@ type Settings struct {
 	OpsListen   string           `yaml:"ops_listen"`   // metrics and pprof; "" for none
 	PublicURL   string           `yaml:"public_url"`   // how customers reach us, for links; "" is http:// and listen
 	DataDir     string           `yaml:"data_dir"`     // the embedded database and the secret; "" is the user's cache directory
-	DatabaseURL DatabaseURL      `yaml:"database_url"` // as a role that may make roles; "" runs a PostgreSQL of our own: development
+	DatabaseURL telemetry.URL    `yaml:"database_url"` // as a role that may make roles; "" runs a PostgreSQL of our own: development
 	Secret      telemetry.Secret `yaml:"secret"`       // seals keys and tokens; "" makes one in development
+	Mode        string           `yaml:"mode" oneof:"auto development production"`
 	Placement   string           `yaml:"placement" oneof:"one wire"`
 	Seed        bool             `yaml:"seed"` // demo data into a fresh database, in development only
+
+	Bus       telemetry.URL                `yaml:"bus"`        // carries events between processes; "" within this one
+	RPCListen string                       `yaml:"rpc_listen"` // where other processes call; "" follows from the placement
+	Process   string                       `yaml:"process"`    // which of the processes this is
+	Modules   []string                     `yaml:"modules"`    // run just these, in place of processes
+	Remote    map[string]string            `yaml:"remote"`     // module → where it is called, in place of processes
+	Processes map[string]placement.Process `yaml:"processes"`
 
 	Pool   PoolSettings   `yaml:"pool"`
 	Log    LogSettings    `yaml:"log"`
@@ -80,6 +91,7 @@ func Defaults() Settings {
 	return Settings{
 		Listen:    "127.0.0.1:8080",
 		OpsListen: telemetry.OpsListen,
+		Mode:      "auto",
 		Placement: "one",
 		Seed:      true,
 		Pool:      PoolSettings{Max: 8},
@@ -105,6 +117,13 @@ func (s Settings) Validate() error {
 	}
 	address("listen", s.Listen, false)
 	address("ops_listen", s.OpsListen, true)
+	address("rpc_listen", s.RPCListen, true)
+	for _, name := range slices.Sorted(maps.Keys(s.Processes)) {
+		p := s.Processes[name]
+		address("processes."+name+".listen", p.Listen, true)
+		address("processes."+name+".rpc_listen", p.RPCListen, true)
+		address("processes."+name+".ops_listen", p.OpsListen, true)
+	}
 	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" || u.RawQuery != "") {
 		bad = append(bad, config.Bad("public_url", "must be http://host or https://host, without a path"))
 	}
@@ -120,20 +139,3 @@ func (s Settings) Validate() error {
 	}
 	return errors.Join(bad...)
 }
-
-// DatabaseURL is a connection string whose password does not show.
-type DatabaseURL string
-
-func (d DatabaseURL) String() string {
-	u, err := url.Parse(string(d))
-	if err != nil || u.Host == "" && u.User == nil {
-		if d == "" {
-			return ""
-		}
-		return "***" // key=value, with a password perhaps
-	}
-	return u.Redacted()
-}
-
-// LogValue keeps the password out of the log.
-func (d DatabaseURL) LogValue() slog.Value { return slog.StringValue(d.String()) }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 )
 
 const hidden = "***"
@@ -32,3 +33,23 @@ func (s PII) LogValue() slog.Value    { return slog.StringValue(hidden) }
 // MarshalText hides it from JSON, YAML and the like.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 func (s PII) MarshalText() ([]byte, error)    { return []byte(hidden), nil }
+
+// URL is a connection string: it shows without its password, and not at all where it isn't a URL, as key=value with a password
+// perhaps is not.
+type URL string
+
+func (u URL) Reveal() string { return string(u) }
+
+func (u URL) String() string {
+	if u == "" {
+		return ""
+	}
+	parsed, err := url.Parse(string(u))
+	if err != nil || parsed.Host == "" && parsed.User == nil {
+		return hidden
+	}
+	return parsed.Redacted()
+}
+
+// LogValue keeps the password out of the log.
+func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }

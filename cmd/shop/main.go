@@ -62,16 +62,19 @@ type cli struct {
 	DatabaseURL string            `name:"database-url" help:"PostgreSQL to use in place of the built-in one (database_url, SHOP_DATABASE_URL)." placeholder:"URL"`
 	Set         map[string]string `help:"Any other setting, such as --set log.level=debug." placeholder:"KEY=VALUE"`
 
-	Serve   serveCommand   `cmd:"" default:"withargs" help:"Run the shop (the default command)."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database up to date and stop."`
-	Seed    seedCommand    `cmd:"" help:"Make the demo data; may be repeated."`
-	Conf    configCommands `cmd:"" name:"config" help:"Check, explain and show the settings."`
-	Modules modulesCommand `cmd:"" help:"List the modules: what they answer, call and hear."`
-	User    userCommands   `cmd:"" help:"Make users."`
-	Import  importCommands `cmd:"" help:"Bring in a catalogue."`
-	Events  eventsCommands `cmd:"" help:"Look after events that a module could not handle."`
-	OpenAPI openapiCommand `cmd:"" name:"openapi" help:"Print the OpenAPI document of the public routes."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve    serveCommand    `cmd:"" default:"withargs" help:"Run the shop (the default command)."`
+	Up       upCommand       `cmd:"" help:"Run the shop as several processes on this machine, with a bus between them."`
+	Topology topologyCommand `cmd:"" help:"Show who runs where, why, and who calls and hears whom."`
+	Ready    readyCommand    `cmd:"" help:"Ask a running shop whether it is ready, for health checks."`
+	Migrate  migrateCommand  `cmd:"" help:"Bring the database up to date and stop."`
+	Seed     seedCommand     `cmd:"" help:"Make the demo data; may be repeated."`
+	Conf     configCommands  `cmd:"" name:"config" help:"Check, explain and show the settings."`
+	Modules  modulesCommand  `cmd:"" help:"List the modules: what they answer, call and hear."`
+	User     userCommands    `cmd:"" help:"Make users."`
+	Import   importCommands  `cmd:"" help:"Bring in a catalogue."`
+	Events   eventsCommands  `cmd:"" help:"Look after events that a module could not handle."`
+	OpenAPI  openapiCommand  `cmd:"" name:"openapi" help:"Print the OpenAPI document of the public routes."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 func run(ctx context.Context, p process) int {
@@ -140,22 +143,24 @@ func parse(k *kong.Kong, args []string) (c *kong.Context, err error) {
 // misused is an error that another spelling of the command would mend.
 type misused struct{ error }
 
-// settings are all layers of the settings of a command.
-func (c *cli) settings(p *process, flags map[string]string) (*config.Source, error) {
-	env := map[string]string{}
+// file is the settings file, "" for none.
+func (c *cli) file(p *process) string {
+	if c.Config != "" {
+		return c.Config
+	}
 	for _, kv := range p.env {
-		k, v, _ := strings.Cut(kv, "=")
-		env[k] = v
-	}
-	file := c.Config
-	if file == "" {
-		file = env["SHOP_CONFIG"]
-	}
-	if file == "" {
-		if _, err := os.Stat("shop.yaml"); err == nil {
-			file = "shop.yaml"
+		if file, ok := strings.CutPrefix(kv, "SHOP_CONFIG="); ok && file != "" {
+			return file
 		}
 	}
+	if _, err := os.Stat("shop.yaml"); err == nil {
+		return "shop.yaml"
+	}
+	return ""
+}
+
+// settings are all layers of the settings of a command.
+func (c *cli) settings(p *process, flags map[string]string) (*config.Source, error) {
 	all := map[string]string{}
 	maps.Copy(all, c.Set)
 	for key, value := range map[string]string{"data_dir": c.DataDir, "database_url": c.DatabaseURL} {
@@ -169,7 +174,7 @@ func (c *cli) settings(p *process, flags map[string]string) (*config.Source, err
 		}
 	}
 	return config.Load(config.Options{
-		File: file, Env: p.env, Flags: all, Reserved: []string{"SHOP_CONFIG", "SHOP_PG_BIN", "SHOP_FAILPOINT"},
+		File: c.file(p), Env: p.env, Flags: all, Reserved: []string{"SHOP_CONFIG", "SHOP_PG_BIN", "SHOP_FAILPOINT"},
 	})
 }
 

@@ -17,7 +17,9 @@ import (
 	"github.com/banyan-shop/banyan/modules/users"
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/host"
+	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/rpc"
 )
 
@@ -36,7 +38,7 @@ var modules = []host.Module{
 
 // shop is what the host runs, with settings that are read already.
 func shop(settings *config.Source) host.Options {
-	return host.Options{Modules: modules, Settings: settings, Migrations: db.Migrations, Version: version(), Keys: keys}
+	return host.Options{Modules: modules, Settings: settings, Migrations: db.Migrations, Version: version(), Keys: keys, Hear: hear, Carrier: carrier}
 }
 
 // keys fetches the public keys of access tokens from the module that makes the tokens, wherever it runs.
@@ -49,4 +51,9 @@ func keys(d rpc.Dialer) auth.KeySource {
 		}
 		return auth.ParseJWKS([]byte(k.JWKS))
 	}
+}
+
+// hear is what every process hears whatever it runs: that sessions ended, so that it refuses their tokens within moments.
+func hear(s *events.Subscriptions, v *auth.Verifier) {
+	events.Broadcast(s, func(_ context.Context, e usersapi.SessionsEnded) { v.Revoke(ids.ID(e.User), e.NotBefore) })
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"flag"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,10 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/banyan-shop/banyan/platform/config"
-	"github.com/banyan-shop/banyan/platform/host"
-	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 var update = flag.Bool("update", false, "rewrite the answers of the stories to what the shop says; read the diff")
@@ -31,7 +26,7 @@ func TestStories(t *testing.T) {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		for _, placement := range []string{"one", "wire"} {
+		for _, placement := range placements() {
 			if *update && placement != "one" {
 				continue
 			}
@@ -66,49 +61,15 @@ func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 func newTeller(t *testing.T, placement string) *teller {
 	t.Helper()
 	var c clock
-	h := boot(t, placement, c.now)
+	r := bootAll(t, placement, c.now, nil)
 	return &teller{
-		url: h.URL(), vars: map[string]json.RawMessage{}, update: *update, advance: c.advance,
+		url: r.URL(), vars: map[string]json.RawMessage{}, update: *update, advance: c.advance,
 		idle: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			return h.Idle(ctx)
+			return r.Idle(ctx)
 		},
 	}
-}
-
-// boot runs the whole shop in this process on a database of the test's own, with the demo data.
-func boot(t *testing.T, placement string, now func() time.Time) *host.Host {
-	t.Helper()
-	settings, err := config.Load(config.Options{Flags: map[string]string{
-		"listen": "127.0.0.1:0", "ops_listen": "", "placement": placement, "database_url": shoptest.URL(t), "data_dir": t.TempDir(),
-		"pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := shop(settings)
-	o.Development, o.Now = true, now
-	var log bytes.Buffer
-	o.Log = slog.New(slog.NewTextHandler(&locked{w: &log}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	o.Differs = func(method, first, second string) {
-		t.Errorf("%s with the same key answered\n%s\nand then\n%s", method, first, second)
-	}
-	h, err := host.Boot(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := h.Close(ctx); err != nil {
-			t.Errorf("stop the shop: %v", err)
-		}
-		if t.Failed() && log.Len() > 0 {
-			t.Logf("the shop's log:\n%s", log.String())
-		}
-	})
-	return h
 }
 
 // locked lets many goroutines log into one buffer.

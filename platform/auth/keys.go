@@ -174,3 +174,9 @@ func (s JWKS) public() (map[string]ed25519.PublicKey, error) {
 
 // KeySource fetches the public keys in force, from this process or from the one that owns users.
 type KeySource func(ctx context.Context) (JWKS, error)
+
+// ProcessKey is the key a process signs internal tokens with.
+func ProcessKey(secret Secret, process string) Key {
+	private := ed25519.NewKeyFromSeed(secret.Derive("internal tokens/" + process))
+	return Key{thumbprint(private.Public().(ed25519.PublicKey)), private}
+}

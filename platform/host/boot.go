@@ -75,6 +75,7 @@ type Host struct {
 	publicURL   string
 	embedded    string // URL of the PostgreSQL of our own, "" without one
 	dbs         map[string]*pg.DB
+	tokens      *auth.Internal
 	wiring      *rpc.Wiring
 	verifier    *auth.Verifier
 	instances   []instance
@@ -343,7 +344,7 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 	for _, module := range h.schemas() {
 		g.Go(func() error {
 			db, err := pg.Open(gctx, pg.Config{
-				URL: migrate.ModuleURL(h.databaseURL(module), "shop", module, h.passwordOf(module)), Schema: module,
+				URL: h.moduleURL(module), Schema: module,
 				MaxConns: cmp.Or(h.Settings.Pool.Modules[module], h.Settings.Pool.Max), Trace: h.traceSQL(),
 			})
 			if err != nil {
@@ -391,7 +392,7 @@ func (h *Host) databases() (urls []string, modules map[string][]string) {
 func (h *Host) migrate(ctx context.Context) error {
 	urls, modules := h.databases()
 	for _, u := range urls {
-		err := migrate.Up(ctx, migrate.Options{AdminURL: u, FS: h.o.Migrations, Modules: modules[u], Password: h.password(), Log: h.log})
+		err := migrate.Up(ctx, migrate.Options{AdminURL: u, FS: h.o.Migrations, Modules: modules[u], Password: h.password(u), Log: h.log})
 		if err != nil && u != h.embedded && pg.State(err) == "" {
 			return fmt.Errorf("the database %s can't be used: %w: check %s", telemetry.URL(u), err, h.databaseKey(modules[u][0]))
 		}
@@ -410,20 +411,22 @@ func (h *Host) databaseKey(module string) string {
 	return "database_url (SHOP_DATABASE_URL), or leave it empty to run a PostgreSQL of our own"
 }
 
-// password makes the passwords of the modules' roles from the secret, so that they need no place of their own. A server that is
-// ours trusts its socket.
-func (h *Host) password() func(role string) string {
-	if h.development && h.Settings.Secret == "" {
+// password makes the passwords of the modules' roles from the secret, so that they need no place of their own. nil for a server of
+// development that lets us in without one.
+func (h *Host) password(databaseURL string) func(role string) string {
+	if h.development && !pg.HasPassword(databaseURL) {
 		return nil
 	}
 	return func(role string) string { return hex.EncodeToString(h.secret.Derive("database role " + role)) }
 }
 
-func (h *Host) passwordOf(module string) string {
-	if p := h.password(); p != nil {
-		return p(migrate.RoleName("shop", module))
+// moduleURL is where a module's data is, as its own role.
+func (h *Host) moduleURL(module string) string {
+	admin, password := h.databaseURL(module), ""
+	if p := h.password(admin); p != nil {
+		password = p(migrate.RoleName("shop", module))
 	}
-	return ""
+	return migrate.ModuleURL(admin, "shop", module, password)
 }
 
 // schemas are the modules here that have a folder of migrations, in order.
@@ -455,12 +458,11 @@ func (h *Host) secrets(embedded bool) (err error) {
 
 // wire builds every module that runs here in order and mounts its contract; the others it reaches over the network.
 func (h *Host) wire(serve bool) error {
-	key, err := auth.NewKey()
-	if err != nil {
+	if err := h.identify(); err != nil {
 		return err
 	}
 	h.wiring = rpc.NewWiring(rpc.Options{
-		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: auth.NewInternal(key, nil, time.Now),
+		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: h.tokens,
 		Remotes: h.remotes(serve), Log: h.log, Deadline: h.Settings.Calls.Deadline, Differs: h.o.Differs,
 	})
 	h.metrics.MustRegister(h.wiring)
@@ -483,6 +485,12 @@ func (h *Host) wire(serve bool) error {
 		h.instances = append(h.instances, instance{m.Name, built})
 	}
 	return errors.Join(h.wiring.Check(), h.reachable(serve))
+}
+
+// identify gives the process what it needs to be known by the others: they share the secret, so they share the key.
+func (h *Host) identify() error {
+	h.tokens = auth.NewInternal(auth.ProcessKey(h.secret, "shop"), nil, time.Now)
+	return nil
 }
 
 // remotes are the addresses of the modules that run elsewhere.

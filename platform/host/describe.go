@@ -81,21 +81,22 @@ func Routes(o Options) *web.Router {
 
 // Check finds every mistake in the settings and in the module list without starting anything.
 func Check(o Options) error {
-	_, err := PlanOf(o)
+	_, err := planned(o)
 	return err
 }
 
-// PlanOf is who runs what, after everything that Check checks.
-func PlanOf(o Options) (placement.Plan, error) {
-	h := &Host{o: o, here: o.Modules}
+// planned is a host that only knows its settings and who runs what.
+func planned(o Options) (*Host, error) {
+	h := &Host{o: o, here: o.Modules, now: o.Now, log: slog.New(slog.DiscardHandler)}
 	var err error
 	if h.Settings, err = config.Decode(o.Settings, "", Defaults()); err != nil {
-		return placement.Plan{}, config.Join(err, h.check())
+		return nil, config.Join(err, h.check())
 	}
 	if err := h.check(); err != nil {
-		return placement.Plan{}, err
+		return nil, err
 	}
-	return h.decide(h.Settings.Process != "")
+	h.Plan, err = h.decide(h.Settings.Process != "")
+	return h, err
 }
 
 // decide reads the placement from the settings. A command that serves nobody is none of the processes in particular.

@@ -10,6 +10,7 @@ import (
 func (h *Host) internal() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/rpc/", h.wiring.Handler())
+	mux.HandleFunc("GET "+statusPath, h.status)
 	return mux
 }
 

@@ -72,6 +72,12 @@ func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
+// HasPassword says whether a URL logs in with one.
+func HasPassword(databaseURL string) bool {
+	c, err := pq.NewConfig(databaseURL)
+	return err == nil && c.Password != ""
+}
+
 // DatabaseName is the database a URL names; "" if it can't be read.
 func DatabaseName(databaseURL string) string {
 	c, err := pq.NewConfig(databaseURL)

@@ -65,6 +65,53 @@ func EmptyDatabase(t testing.TB) string {
 	return clone(t, ownServer(t), "template1")
 }
 
+// DatabaseOf is a superuser's URL of a new database that holds the schemas of just these modules, as a process that runs them has
+// it.
+func DatabaseOf(t testing.TB, modules ...string) string {
+	t.Helper()
+	s := ownServer(t)
+	tmpl, err := s.templateOf(t.Context(), modules)
+	if err != nil {
+		t.Fatalf("make the template database of %s: %v", strings.Join(modules, ", "), err)
+	}
+	return clone(t, s, tmpl.name)
+}
+
+// templateOf is the one with the migrations of some modules.
+func (s *server) templateOf(ctx context.Context, modules []string) (template, error) {
+	s.templatesMu.Lock()
+	defer s.templatesMu.Unlock()
+	key := "only " + strings.Join(modules, " ")
+	if t, ok := s.templates[key]; ok {
+		return t, nil
+	}
+	o := migrate.Options{Shop: shopName, FS: db.Migrations, Modules: modules}
+	fingerprint, err := migrate.Fingerprint(o)
+	if err != nil {
+		return template{}, err
+	}
+	t := template{name: "template_only_" + fingerprint[:16]}
+	unlock, err := lockFile(filepath.Join(s.dir, "template.lock"), false)
+	if err != nil {
+		return t, err
+	}
+	defer unlock()
+	err = asAdmin(ctx, s.url("postgres"), func(c *sql.DB) error {
+		var made bool
+		if err := c.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)`, t.name).Scan(&made); err != nil || made {
+			return err
+		}
+		return s.makeTemplate(ctx, c, t, "template0", func(url string) error {
+			o.AdminURL = url
+			return migrate.Up(ctx, o)
+		})
+	})
+	if err == nil {
+		s.templates[key] = t
+	}
+	return t, err
+}
+
 // databaseOf is the test's database, with a schema for the module ("" for none in particular).
 func databaseOf(t testing.TB, module string) *database {
 	t.Helper()

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/banyan-shop/banyan/platform/events"
+	"github.com/banyan-shop/banyan/platform/events/jetstream"
+)
+
+// carrier opens the bus by its scheme. The brokers' clients are heavy to compile, so only this program knows them.
+func carrier(ctx context.Context, bus string, log *slog.Logger) (events.Carrier, error) {
+	scheme, _, _ := strings.Cut(bus, "://")
+	switch scheme {
+	case "nats", "tls":
+		return jetstream.New(ctx, jetstream.Config{URL: bus, Log: log})
+	}
+	return nil, fmt.Errorf("there is no carrier %q: write nats://host:4222, amqp://user:password@host:5672/ or kafka://host:9092", scheme)
+}

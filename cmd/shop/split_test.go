@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/events/natsembed"
+	"github.com/banyan-shop/banyan/platform/host"
+	"github.com/banyan-shop/banyan/platform/shoptest"
+)
+
+// running is a shop under test, in one host or in several.
+type running struct {
+	hosts map[string]*host.Host // by process; "" is the only one
+	front *host.Host            // where customers come in
+	bus   *natsembed.Server     // nil in one process
+}
+
+func (r *running) URL() string { return r.front.URL() }
+
+// Host is the one that runs a module.
+func (r *running) Host(module string) *host.Host {
+	for _, h := range r.hosts {
+		if h.Plan.Runs(module) {
+			return h
+		}
+	}
+	return nil
+}
+
+// Idle returns when every event is handled or parked, in all processes and on the bus between them.
+func (r *running) Idle(ctx context.Context) error {
+	if r.bus == nil {
+		return r.front.Idle(ctx)
+	}
+	for last := ""; ; {
+		for _, h := range r.hosts {
+			if err := h.Idle(ctx); err != nil {
+				return err
+			}
+		}
+		moved, waiting, err := r.bus.Moved(ctx)
+		if err != nil {
+			return err
+		}
+		// The hosts are asked one after another: an event that wandered meanwhile has moved the bus.
+		if !waiting && moved == last {
+			return nil
+		}
+		last = moved
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for events: %w", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// placements are the ways a shop can be laid out; each test of the whole shop goes through all of them.
+func placements() []string {
+	all := []string{"one", "wire", "split"}
+	for _, m := range modules {
+		all = append(all, "out:"+m.Name)
+	}
+	return all
+}
+
+// lay is the block processes of a placement: "split" gives every module a process and a gateway to all, "out:payments" takes one
+// module out.
+func lay(t *testing.T, placement string) map[string]upProcess {
+	t.Helper()
+	command := upCommand{Split: "all", Listen: loopback() + ":8080"}
+	if module, out := strings.CutPrefix(placement, "out:"); out {
+		command.Split = module
+	}
+	top, err := command.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An address of this test's own, so that no port is taken by somebody else.
+	ip, port := loopback(), 8080
+	for name, p := range top.processes {
+		next := func() string { port++; return fmt.Sprintf("%s:%d", ip, port) }
+		p.HTTP, p.RPC, p.OpsListen = "http://"+next(), "http://"+next(), next()
+		if runtime.GOOS != "linux" {
+			p.HTTP, p.RPC, p.OpsListen = "http://"+freeAddress(t), "http://"+freeAddress(t), freeAddress(t)
+		}
+		var schemas []string
+		for _, m := range ranBy(top, name) {
+			if m != "storefront" {
+				schemas = append(schemas, m)
+			}
+		}
+		if len(schemas) > 0 {
+			p.DatabaseURL = shoptest.DatabaseOf(t, schemas...)
+		}
+		top.processes[name] = p
+	}
+	return top.processes
+}
+
+// ranBy are the modules of a process, in their order.
+func ranBy(top topology, process string) []string {
+	if own := top.processes[process].Modules; own != nil {
+		return *own
+	}
+	var rest []string
+	for _, m := range modules {
+		if _, elsewhere := top.processes[m.Name]; !elsewhere {
+			rest = append(rest, m.Name)
+		}
+	}
+	return rest
+}
+
+// loopback is an address of this machine that nobody else is likely to use: all of 127.0.0.0/8 is ours on Linux.
+func loopback() string {
+	if runtime.GOOS != "linux" {
+		return "127.0.0.1"
+	}
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.N(250), rand.N(250), 1+rand.N(250))
+}
+
+// bootAll boots a shop in the placement, with the demo data, each process a host of its own with its own database.
+func bootAll(t *testing.T, placement string, now func() time.Time, flags map[string]string) *running {
+	t.Helper()
+	all := map[string]string{
+		"ops_listen": "", "data_dir": t.TempDir(), "pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s",
+	}
+	for k, v := range flags {
+		all[k] = v
+	}
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&locked{w: &log}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	t.Cleanup(func() {
+		if t.Failed() && log.Len() > 0 {
+			t.Logf("the shop's log:\n%s", log.String())
+		}
+	})
+	boot := func(more map[string]string) (*host.Host, error) {
+		mine := map[string]string{}
+		for _, layer := range []map[string]string{all, more} {
+			for k, v := range layer {
+				mine[k] = v
+			}
+		}
+		settings, err := config.Load(config.Options{Flags: mine})
+		if err != nil {
+			return nil, err
+		}
+		o := shop(settings)
+		o.Development, o.Now = true, now
+		o.Log = logger.With("process", more["process"])
+		o.Differs = func(method, first, second string) {
+			t.Errorf("%s with the same key answered\n%s\nand then\n%s", method, first, second)
+		}
+		return host.Boot(t.Context(), o)
+	}
+	r := &running{hosts: map[string]*host.Host{}}
+	t.Cleanup(func() { r.close(t) })
+	if placement == "one" || placement == "wire" {
+		h, err := boot(map[string]string{"listen": "127.0.0.1:0", "placement": placement, "database_url": shoptest.URL(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.hosts[""], r.front = h, h
+		return r
+	}
+	processes := lay(t, placement)
+	text, err := yaml.Marshal(processes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.bus, err = natsembed.Start(natsembed.Options{Dir: t.TempDir(), Addr: net.JoinHostPort("127.0.0.1", "0")}); err != nil {
+		t.Fatal(err)
+	}
+	shared := map[string]string{"processes": string(text), "bus": r.bus.URL(), "secret": worldSecret, "mode": "development"}
+	var mu sync.Mutex
+	var starting sync.WaitGroup
+	var errs []error
+	for name := range processes {
+		starting.Go(func() {
+			mine := map[string]string{"process": name}
+			for k, v := range shared {
+				mine[k] = v
+			}
+			h, err := boot(mine)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("boot %s: %w", name, err))
+				return
+			}
+			r.hosts[name] = h
+			if h.Plan.Gateway {
+				r.front = h
+			}
+		})
+	}
+	starting.Wait()
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	return r
+}
+
+// close stops the gateway first and then, downwards, who calls before who is called.
+func (r *running) close(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var order []*host.Host
+	for _, m := range slices.Backward(modules) {
+		if h := r.Host(m.Name); h != nil && !slices.Contains(order, h) {
+			order = append(order, h)
+		}
+	}
+	if r.front != nil && !slices.Contains(order, r.front) {
+		order = append([]*host.Host{r.front}, order...)
+	}
+	for _, h := range order {
+		if err := h.Close(ctx); err != nil {
+			t.Errorf("stop the shop: %v", err)
+		}
+	}
+	if r.bus != nil {
+		r.bus.Stop()
+	}
+}

@@ -79,7 +79,8 @@ func NewVerifier(source KeySource, now func() time.Time) *Verifier {
 }
 
 // Run fetches keys and recent revocations now and every minute until ctx ends, so that no request waits for them and a
-// revocation whose news was lost is known within about a minute.
+// revocation whose news was lost is known within about a minute. Start it when the source answers, in users' own process after
+// users has started.
 func (v *Verifier) Run(ctx context.Context) {
 	tick := time.NewTicker(refreshEvery + time.Second) // never too early for the limit of once a minute
 	defer tick.Stop()

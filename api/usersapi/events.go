@@ -25,3 +25,11 @@ type SessionsEnded struct {
 
 func (SessionsEnded) EventName() string  { return "users.sessions_ended.v1" }
 func (e SessionsEnded) EventKey() string { return string(e.User) }
+
+// APIKeyRevoked says that an API key works no more. Broadcast to whoever checks tokens. Its key is the API key's id.
+type APIKeyRevoked struct {
+	Key ids.ID `json:"key"`
+}
+
+func (APIKeyRevoked) EventName() string  { return "users.api_key_revoked.v1" }
+func (e APIKeyRevoked) EventKey() string { return string(e.Key) }

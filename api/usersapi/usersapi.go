@@ -1,8 +1,9 @@
-// Package usersapi is what other modules may ask of users: keys to check a token, addresses, and whom to write to.
+// Package usersapi is what others may ask of users: keys to check a token, API keys, addresses, and whom to write to.
 package usersapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/banyan-shop/banyan/platform/ids"
 )
@@ -20,8 +21,13 @@ const (
 
 // Users knows the people: customers and staff.
 type Users interface {
-	// Keys are the public keys that access tokens are signed with, as a JWKS document. May be repeated.
+	// Keys are the public keys that access tokens are signed with, and who was logged out everywhere within the life of a token.
+	// May be repeated.
 	Keys(ctx context.Context, r KeysRequest) (Keys, error)
+
+	// VerifyKey tells what an API key stands for at the moment. Only for who checks tokens: the host of a process. May be
+	// repeated. Codes: not_found, also when it was revoked or has expired.
+	VerifyKey(ctx context.Context, r VerifyKeyRequest) (APIKey, error)
 
 	// Address is an entry of a user's address book. May be repeated. Codes: not_found, also for somebody else's.
 	Address(ctx context.Context, r AddressRequest) (Address, error)
@@ -41,9 +47,29 @@ type Users interface {
 // KeysRequest asks for the public keys.
 type KeysRequest struct{}
 
-// Keys is a JWKS document.
+// Keys is what one must know to check an access token.
 type Keys struct {
-	JWKS string `json:"jwks"`
+	JWKS  string  `json:"jwks"`  // a document, as at /.well-known/jwks.json
+	Ended []Ended `json:"ended"` // for who was away when SessionsEnded was told
+}
+
+// Ended says that a user's access tokens issued before a time are void.
+type Ended struct {
+	User      ids.ID    `json:"user"`
+	NotBefore time.Time `json:"not_before"`
+}
+
+// VerifyKeyRequest asks about an API key by its hash, auth.HashAPIKey: the key itself stays where it was shown.
+type VerifyKeyRequest struct {
+	Hash string `json:"hash"`
+}
+
+// APIKey is what an API key stands for.
+type APIKey struct {
+	ID        ids.ID    `json:"id"`
+	Owner     ID        `json:"owner"`      // who made it
+	Scopes    []string  `json:"scopes"`     // its permissions that the owner's roles still give
+	ExpiresAt time.Time `json:"expires_at"` // zero: never
 }
 
 // AddressRequest asks for an address of a user.

@@ -50,6 +50,8 @@ func (a actor) may(r row, permission, owner string) int {
 		return 401
 	case permission != "public" && permission != "signed_in" && !slices.Contains(a.scopes, permission):
 		return 403
+	case r.needs != "" && !slices.Contains(a.scopes, r.needs):
+		return 403
 	}
 	owns := signedIn && (a.person == owner) || owner == "guest" && a.guest
 	switch r.kind {

@@ -29,7 +29,7 @@ import (
 
 // published are all events of the shop. The test below finds one that is missing here.
 var published = []events.Event{
-	usersapi.MailRequested{}, usersapi.SessionsEnded{},
+	usersapi.MailRequested{}, usersapi.SessionsEnded{}, usersapi.APIKeyRevoked{},
 	shippingapi.ShipmentShipped{}, shippingapi.ShipmentDelivered{},
 	paymentsapi.PaymentChanged{},
 	ordersapi.OrderPlaced{}, ordersapi.OrderCancelled{}, ordersapi.PaymentDeclined{},

@@ -51,7 +51,7 @@ func TestBadInput(t *testing.T) {
 			w.t = t
 			e := w.fresh("owner")
 			f := face{world: w, row: r, RouteInfo: rt, mine: e}
-			f.base = w.rightly(rt.Permission, e, r.make(w, e))
+			f.base = w.rightly(r, rt.Permission, e, r.make(w, e))
 			bads := f.bads()
 			w.quiet()
 			before := w.sum()
@@ -509,7 +509,7 @@ func (f *face) badPaths() (all []bad) {
 		all = append(all, bad{"a guest's", f.mine.as(f.make(f.world, f.of("guest"))), nothing})
 		fallthrough
 	case ofAll, ofStaff:
-		c := f.world.rightly(f.Permission, f.mine, f.make(f.world, f.of("nobody")))
+		c := f.world.rightly(f.row, f.Permission, f.mine, f.make(f.world, f.of("nobody")))
 		all = append(all, bad{"nobody's", c, nothing})
 	}
 	return all

@@ -43,7 +43,7 @@ func TestHostileStrings(t *testing.T) {
 				if r.spends {
 					f.mine = w.fresh("owner")
 				}
-				return f.keyed(w.rightly(rt.Permission, f.mine, r.make(w, f.mine)))
+				return f.keyed(w.rightly(r, rt.Permission, f.mine, r.make(w, f.mine)))
 			}
 			f.base = fresh()
 			try := func(texts []string, put func(c call, text string) call) {

@@ -49,7 +49,11 @@ func keys(d rpc.Dialer) auth.KeySource {
 		if err != nil {
 			return auth.JWKS{}, fmt.Errorf("fetch the keys of access tokens: %w", err)
 		}
-		return auth.ParseJWKS([]byte(k.JWKS))
+		set, err := auth.ParseJWKS([]byte(k.JWKS))
+		for _, e := range k.Ended {
+			set.Ended = append(set.Ended, auth.Ended(e))
+		}
+		return set, err
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -26,6 +27,7 @@ type row struct {
 	kind   kind
 	status int
 	make   func(w *world, e *estate) call // without credentials
+	needs  string                         // a permission that the route does not declare: the body gives it away
 	spends bool                           // a call uses the owner's things up, so each valid one needs fresh ones
 	raw    bool                           // the body is judged by its signature, not by its form
 	leaves bool                           // it ends the caller's sessions
@@ -71,6 +73,11 @@ var rows = []row{
 	{id: "addAddress", status: 201, make: post("/v1/me/addresses", text(home))},
 	{id: "removeAddress", status: 204, kind: ofEntry, spends: true, make: func(w *world, e *estate) call {
 		return call{method: "DELETE", target: "/v1/me/addresses/" + e.entry()}
+	}},
+	{id: "createAPIKey", status: 201, needs: "orders:read_all", make: post("/v1/api-keys", text(`{"name":"scanner","scopes":["orders:read_all"],"expires_at":"2099-01-01T00:00:00Z"}`))},
+	{id: "listAPIKeys", status: 200, make: get("/v1/api-keys")},
+	{id: "revokeAPIKey", status: 204, kind: ofEntry, spends: true, make: func(w *world, e *estate) call {
+		return call{method: "DELETE", target: "/v1/api-keys/" + e.apiKey()}
 	}},
 	{id: "jwks", status: 200, make: get("/.well-known/jwks.json")},
 
@@ -243,8 +250,8 @@ func (w *world) known() map[string]row {
 }
 
 // rightly is the call by somebody who may make it.
-func (w *world) rightly(permission string, e *estate, c call) call {
-	switch permission {
+func (w *world) rightly(r row, permission string, e *estate, c call) call {
+	switch cmp.Or(r.needs, permission) {
 	case "public", "signed_in":
 		return e.as(c)
 	}

@@ -397,7 +397,7 @@ type estate struct {
 	total                   any
 	checkout, order         string
 	orderToken              string
-	shipment, address       string
+	shipment, address, key  string
 	review, product         string
 }
 
@@ -524,6 +524,25 @@ func (e *estate) entry() string {
 		e.address = e.w.must(e.w.send(e.as(call{method: "POST", target: "/v1/me/addresses", body: home})), 201).text("id")
 	}
 	return e.address
+}
+
+// apiKey is a key of the owner, made when he was staff.
+func (e *estate) apiKey() string {
+	user, known := e.w.users[e.owner]
+	if e.key == "" {
+		e.key = nothing("key")
+		if known {
+			err := e.w.admin.InTx(e.w.t.Context(), func(tx *pg.Tx) error {
+				_, err := tx.Exec(e.w.t.Context(), `
+					INSERT INTO users.api_keys (id, user_id, name, prefix, hash, scopes, created_at) VALUES ($1, $2, 'scanner', 'byk_', $1, '{}', now())`, e.key, user)
+				return err
+			})
+			if err != nil {
+				e.w.t.Fatal(err)
+			}
+		}
+	}
+	return e.key
 }
 
 // article is a product.

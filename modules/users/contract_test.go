@@ -3,6 +3,7 @@ package users
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/banyan-shop/banyan/api/usersapi"
 	"github.com/banyan-shop/banyan/api/usersapi/userstest"
@@ -38,6 +39,25 @@ func TestModulePassesTheSuite(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
+			MakeKey: func(t *testing.T, user usersapi.ID, scopes []string, expires time.Time) (ids.ID, string) {
+				var until *time.Time
+				if !expires.IsZero() {
+					until = &expires
+				}
+				return b.makeKey(t, user, scopes, until)
+			},
+			RevokeKey: func(t *testing.T, user usersapi.ID, id ids.ID) {
+				if err := b.revokeAPIKey(t.Context(), user, id); err != nil {
+					t.Fatal(err)
+				}
+			},
+			LogOut: func(t *testing.T, user usersapi.ID) {
+				ctx := auth.WithIdentity(t.Context(), auth.Identity{User: ids.ID(user)})
+				if _, err := b.postLogoutEverywhere(ctx, nil); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Now: b.clock.Now, Pass: b.clock.Advance,
 		}
 	})
 }

@@ -54,6 +54,7 @@ func (m *Module) Routes(r *web.Router) {
 	web.Delete(r, "/v1/me/addresses/{id}", web.SignedIn, web.Route{
 		ID: "removeAddress", Tag: "users", Summary: "Remove an address from the address book", Status: http.StatusNoContent,
 	}, m.deleteAddress)
+	m.apiKeyRoutes(r)
 	web.Get(r, "/.well-known/jwks.json", web.Public, web.Route{ID: "jwks", Tag: "users", Summary: "Public keys of access tokens"}, m.getKeys)
 }
 
@@ -65,6 +66,8 @@ var problems = [][3]string{
 	{"invalid_token", "The link is not valid any more", "Links in mails work once and for seven days. Ask for a new mail."},
 	{"address_taken", "The address is taken", "Another account has verified this e-mail address."},
 	{"unknown_role", "There is no such role", "A role is customer, support, merchant or admin."},
+	{"scope_not_held", "You do not hold that permission", "An API key may do some of what its maker may, and nothing else."},
+	{"too_many_api_keys", "Too many API keys", "A user has up to 100 API keys: revoke one that is not used."},
 	{"invalid_address", "The address is not complete", "Some countries need a region or a postcode; errors[] says which part is missing."},
 }
 

@@ -86,6 +86,25 @@ func setName(ctx context.Context, tx *pg.Tx, id usersapi.ID, name string) (user,
 	return u, err
 }
 
+func setNotBefore(ctx context.Context, tx *pg.Tx, id usersapi.ID, at time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE users.users SET not_before = greatest(not_before, $2) WHERE id = $1`, id, at)
+	return err
+}
+
+// endedSince is who was logged out everywhere after a time, the newest first, should they be that many.
+func endedSince(ctx context.Context, q pg.Queryer, after time.Time) ([]usersapi.Ended, error) {
+	var rows []struct {
+		User      ids.ID    `db:"id"`
+		NotBefore time.Time `db:"not_before"`
+	}
+	err := q.Select(ctx, &rows, `SELECT id, not_before FROM users.users WHERE not_before > $1 ORDER BY not_before DESC LIMIT 10000`, after)
+	ended := make([]usersapi.Ended, len(rows))
+	for i, r := range rows {
+		ended[i] = usersapi.Ended(r)
+	}
+	return ended, err
+}
+
 const sessionColumns = `id, user_id, nonce, generation, created_at, rotated_at, expires_at, revoked_at`
 
 func insertSession(ctx context.Context, tx *pg.Tx, s session) error {

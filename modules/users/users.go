@@ -1,5 +1,6 @@
-// Package users knows the people: accounts, logins, roles and addresses. It makes the tokens that every other part of the shop
-// checks by itself with the public keys. It does not send mail: it asks for it by an event, and tells the link when asked.
+// Package users knows the people: accounts, logins, roles and addresses, and the API keys they give to programs. It makes the
+// tokens that every other part of the shop checks by itself with the public keys. It does not send mail: it asks for it by an
+// event, and tells the link when asked.
 package users
 
 import (
@@ -81,19 +82,34 @@ var _ usersapi.Users = (*Module)(nil)
 // Serve answers the contract.
 func (m *Module) Serve(s *rpc.Server) { usersapi.Mount(s, m) }
 
-// Subscribe hears in every instance that sessions ended, so that their tokens are refused within moments.
+// Subscribe hears in every instance that sessions and API keys ended, so that they are refused within moments.
 func (m *Module) Subscribe(s *events.Subscriptions) {
 	events.Broadcast(s, m.onSessionsEnded)
+	events.Broadcast(s, m.onAPIKeyRevoked)
 }
 
 func (m *Module) onSessionsEnded(_ context.Context, e usersapi.SessionsEnded) {
 	m.Verifier.Revoke(ids.ID(e.User), e.NotBefore)
 }
 
-// Keys are the public keys. See usersapi.
+func (m *Module) onAPIKeyRevoked(_ context.Context, e usersapi.APIKeyRevoked) {
+	m.Verifier.RevokeAPIKey(e.Key)
+}
+
+// rememberEnded is how long a token issued before a revocation may be alive by anybody's clock.
+const rememberEnded = auth.MaxAccessTTL + time.Minute
+
+// Keys are the public keys and the recent revocations. See usersapi.
 func (m *Module) Keys(ctx context.Context, _ usersapi.KeysRequest) (usersapi.Keys, error) {
 	doc, err := m.Keyring.document(ctx)
-	return usersapi.Keys{JWKS: doc}, err
+	if err != nil {
+		return usersapi.Keys{}, err
+	}
+	ended, err := endedSince(ctx, m.DB, m.Now().UTC().Add(-rememberEnded))
+	if err != nil {
+		return usersapi.Keys{}, fmt.Errorf("recent revocations: %w", err)
+	}
+	return usersapi.Keys{JWKS: doc, Ended: ended}, nil
 }
 
 // Address is an entry of an address book. See usersapi.
@@ -163,6 +179,9 @@ func (m *Module) Create(ctx context.Context, r usersapi.CreateRequest) (usersapi
 func (m *Module) endSessions(ctx context.Context, tx *pg.Tx, id usersapi.ID) error {
 	now := m.Now().UTC()
 	if err := revokeSessions(ctx, tx, id, now); err != nil {
+		return err
+	}
+	if err := setNotBefore(ctx, tx, id, now); err != nil {
 		return err
 	}
 	return events.Publish(ctx, tx, usersapi.SessionsEnded{User: id, NotBefore: now})

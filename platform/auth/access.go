@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +32,8 @@ func orNow(now func() time.Time) func() time.Time {
 
 // Access is a token for the identity's user, valid for ttl, at most MaxAccessTTL.
 func (s Signer) Access(id Identity, ttl time.Duration) (string, error) {
-	if id.User == "" || id.Module != "" {
-		return "", errors.New("sign access token: it is for a user, not for a module or nobody")
+	if id.User == "" || id.Key != "" || id.Module != "" {
+		return "", errors.New("sign access token: it is for a user, not for a module, an API key or nobody")
 	}
 	if ttl <= 0 || ttl > MaxAccessTTL {
 		return "", fmt.Errorf("sign access token: it lives up to %s, not %s", MaxAccessTTL, ttl)
@@ -46,10 +47,11 @@ const (
 	maxVerified  = 10_000 // tokens of one generation of the cache
 )
 
-// Verifier checks access tokens. It remembers those it has checked, because a signature costs 69 µs and a look-up far less
-// than one.
+// Verifier checks access tokens, and API keys once it was told whom to ask. It remembers what it has checked, because a signature
+// costs 69 µs and a look-up far less than one.
 type Verifier struct {
 	keys     *keyCache
+	apiKeys  *apiKeys // nil: none are accepted
 	now      func() time.Time
 	mu       sync.RWMutex
 	verified generations[[32]byte, verified]
@@ -72,12 +74,32 @@ type revocation struct {
 func NewVerifier(source KeySource, now func() time.Time) *Verifier {
 	now = orNow(now)
 	v := &Verifier{now: now, verified: newGenerations[[32]byte, verified](maxVerified), revoked: map[ids.ID]revocation{}}
-	v.keys = &keyCache{source: source, now: now, changed: v.forget}
+	v.keys = &keyCache{source: source, now: now, changed: v.forget, took: v.took}
 	return v
 }
 
-// Verify is the identity a token stands for. Codes: token_expired, token_invalid; unavailable when no keys can be had.
+// Run fetches keys and recent revocations now and every minute until ctx ends, so that no request waits for them and a
+// revocation whose news was lost is known within about a minute. Start it when the source answers, in users' own process after
+// users has started.
+func (v *Verifier) Run(ctx context.Context) {
+	tick := time.NewTicker(refreshEvery + time.Second) // never too early for the limit of once a minute
+	defer tick.Stop()
+	for {
+		v.keys.refresh(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Verify is the identity a token or an API key stands for. Codes: token_expired, token_invalid; unavailable when it can't be
+// checked.
 func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
+	if strings.HasPrefix(token, apiKeyPrefix) {
+		return v.verifyAPIKey(ctx, token)
+	}
 	now := v.now()
 	if err := v.keys.refreshIfOld(ctx); err != nil {
 		return Identity{}, err
@@ -98,8 +120,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	if c.Module != "" {
-		return Identity{}, invalid(errors.New("an access token names a module"))
+	if c.Module != "" || c.Key != "" {
+		return Identity{}, invalid(errors.New("an access token names a module or an API key"))
 	}
 	seen = verified{c.identity(), time.UnixMilli(c.IssuedMilli), c.Expires.Time}
 	v.mu.Lock()
@@ -111,28 +133,38 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	return seen.identity, nil
 }
 
-// Revoke refuses the user's tokens issued before notBefore from now on.
-func (v *Verifier) Revoke(user ids.ID, notBefore time.Time) {
+// Revoke refuses the user's tokens issued before notBefore from now on, and asks anew about the user's API keys. To hear it
+// twice, or late, does no harm.
+func (v *Verifier) Revoke(user ids.ID, notBefore time.Time) { v.revoke(user, notBefore) }
+
+func (v *Verifier) revoke(id ids.ID, notBefore time.Time) {
 	now := v.now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if old, ok := v.revoked[user]; !ok || old.notBefore.Before(notBefore) {
-		v.revoked[user] = revocation{notBefore, notBefore.Add(MaxAccessTTL + 2*leeway)}
+	if old, ok := v.revoked[id]; !ok || old.notBefore.Before(notBefore) {
+		v.revoked[id] = revocation{notBefore, notBefore.Add(MaxAccessTTL + 2*leeway)}
 	}
 	if now.Sub(v.swept) < time.Minute {
 		return
 	}
 	v.swept = now
-	for u, r := range v.revoked {
+	for i, r := range v.revoked {
 		if r.forget.Before(now) {
-			delete(v.revoked, u)
+			delete(v.revoked, i)
 		}
 	}
 }
 
-func (v *Verifier) isRevoked(user ids.ID, issued time.Time) bool {
-	r, ok := v.revoked[user]
+func (v *Verifier) isRevoked(id ids.ID, issued time.Time) bool {
+	r, ok := v.revoked[id]
 	return ok && issued.Before(r.notBefore)
+}
+
+// took learns who was logged out while this process was away or the news was lost.
+func (v *Verifier) took(set JWKS) {
+	for _, e := range set.Ended {
+		v.Revoke(e.User, e.NotBefore)
+	}
 }
 
 func (v *Verifier) forget() {
@@ -145,7 +177,8 @@ func (v *Verifier) forget() {
 type keyCache struct {
 	source  KeySource
 	now     func() time.Time
-	changed func() // called when a key has gone
+	changed func()     // called when a key has gone
+	took    func(JWKS) // called with every set fetched
 
 	refreshing sync.Mutex // one caller asks, the others go on with what is there
 	mu         sync.RWMutex
@@ -225,6 +258,9 @@ func (k *keyCache) refresh(ctx context.Context) bool {
 	if err != nil || len(keys) == 0 {
 		return false
 	}
+	if k.took != nil {
+		k.took(set) // before anybody verifies with the keys
+	}
 	k.mu.Lock()
 	gone := false
 	for kid := range k.keys {
@@ -262,4 +298,9 @@ func (g *generations[K, V]) put(k K, v V) {
 		g.old, g.young = g.young, map[K]V{}
 	}
 	g.young[k] = v
+}
+
+func (g *generations[K, V]) drop(k K) {
+	delete(g.young, k)
+	delete(g.old, k)
 }

@@ -9,9 +9,12 @@ import (
 	"time"
 )
 
+// Gateway is the caller in the tokens of public requests that a gateway forwards: who sent the request, a guest if nobody, and
+// which module may accept it. It is not the name of a module.
+const Gateway = "gateway"
+
 // Internal makes and checks the tokens that modules in different processes show each other: who calls, for whom, and which
-// module may accept it. A process has one, with a key of its own; peers are the public keys of all processes, its own
-// included.
+// module may accept it. A process has one, with the key of its name; peers are the public keys of all processes.
 type Internal struct {
 	key    Key
 	peers  *keyCache
@@ -32,9 +35,13 @@ const (
 	maxIssued     = 10_000
 )
 
-// NewInternal makes and checks internal tokens with the process's key. A nil peers means this process is alone.
+// NewInternal makes and checks internal tokens with the process's key (see ProcessKey, ProcessKeys). A nil peers means this
+// process is alone.
 func NewInternal(key Key, peers KeySource, now func() time.Time) *Internal {
-	own := JWKS{Keys: []JWK{key.Public()}}
+	var own JWKS
+	if !key.IsZero() {
+		own.Keys = []JWK{key.Public()}
+	}
 	source := func(ctx context.Context) (JWKS, error) {
 		if peers == nil {
 			return own, nil
@@ -55,16 +62,17 @@ func (i *Internal) forget() {
 	i.seen = newGenerations[[32]byte, verified](maxVerified)
 }
 
-// JWKS is the public half, for the rpc listener.
-func (i *Internal) JWKS() JWKS { return JWKS{Keys: []JWK{i.key.Public()}} }
-
 // IssueInternal is a token with which caller acts at callee for the identity. It is reused until shortly before it expires.
 func (i *Internal) IssueInternal(caller, callee string, id Identity) (string, error) {
 	if caller == "" || callee == "" {
 		return "", errors.New("sign internal token: it needs a caller and a callee")
 	}
+	if id.User != "" && id.Key != "" {
+		return "", errors.New("sign internal token: it is for a user or for an API key, not for both")
+	}
 	now := i.now()
-	cacheKey := strings.Join([]string{caller, callee, string(id.User), string(id.Session), strings.Join(id.Roles, " "), strings.Join(id.Scopes, " ")}, "\x00")
+	cacheKey := strings.Join([]string{caller, callee, string(id.User), string(id.Key), string(id.Session),
+		strings.Join(id.Roles, "\x01"), strings.Join(id.Scopes, "\x01")}, "\x00")
 	i.mu.Lock()
 	t, ok := i.issued.peek(cacheKey)
 	i.mu.Unlock()
@@ -102,8 +110,25 @@ func (i *Internal) VerifyInternal(ctx context.Context, token, callee string) (Id
 	if c.Module == "" || callee == "" {
 		return Identity{}, invalid(errors.New("an internal token names no module"))
 	}
+	if c.Subject != "" && c.Key != "" {
+		return Identity{}, invalid(errors.New("an internal token is for a user and for an API key"))
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.seen.put(hash, verified{c.identity(), c.Issued.Time, c.Expires.Time})
 	return c.identity(), nil
+}
+
+// VerifyForwarded is who sent a public request that the gateway forwarded to callee: a user, an API key or a guest, and no
+// module. A token between modules is refused. Codes as VerifyInternal's.
+func (i *Internal) VerifyForwarded(ctx context.Context, token, callee string) (Identity, error) {
+	id, err := i.VerifyInternal(ctx, token, callee)
+	if err == nil && id.Module != Gateway {
+		err = invalid(errors.New("a module's token where the gateway's belongs"))
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	id.Module = ""
+	return id, nil
 }

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/banyan-shop/banyan/platform/ids"
 )
 
 const purposeSigningKeys = "signing-keys"
@@ -27,6 +29,27 @@ func NewKey() (Key, error) {
 		return Key{}, fmt.Errorf("make a signing key: %w", err)
 	}
 	return Key{thumbprint(public), private}, nil
+}
+
+// ProcessKey is the key a process signs internal tokens with: always the same for the same secret and process, so that the
+// processes of a shop, which share its secret, know each other's keys without asking. It is no key without a secret.
+func ProcessKey(secret Secret, process string) Key {
+	if secret.IsZero() {
+		return Key{} // else everybody could work it out
+	}
+	private := ed25519.NewKeyFromSeed(secret.Derive("internal tokens/" + process))
+	return Key{thumbprint(private.Public().(ed25519.PublicKey)), private}
+}
+
+// ProcessKeys are the public keys of all processes of the placement, worked out once.
+func ProcessKeys(secret Secret, processes ...string) KeySource {
+	set := JWKS{Keys: []JWK{}}
+	for _, p := range processes {
+		if k := ProcessKey(secret, p); !k.IsZero() {
+			set.Keys = append(set.Keys, k.Public())
+		}
+	}
+	return func(context.Context) (JWKS, error) { return set, nil }
 }
 
 // Public is the key as published.
@@ -125,6 +148,15 @@ func retired(rs []RetiringKey) (keys []Key) {
 // JWKS is a set of public keys as published at /.well-known/jwks.json.
 type JWKS struct {
 	Keys []JWK `json:"keys"`
+	// Ended are the users who were logged out while tokens of theirs were alive. It goes from users to the verifiers of the
+	// shop and is never published.
+	Ended []Ended `json:"-"`
+}
+
+// Ended says that a user's tokens issued before a time are void.
+type Ended struct {
+	User      ids.ID    `json:"user"`
+	NotBefore time.Time `json:"not_before"`
 }
 
 // JWK is one public key (RFC 8037).
@@ -151,7 +183,7 @@ func ParseJWKS(data []byte) (JWKS, error) {
 func Merge(sets ...JWKS) JWKS {
 	all := JWKS{Keys: []JWK{}}
 	for _, s := range sets {
-		all.Keys = append(all.Keys, s.Keys...)
+		all.Keys, all.Ended = append(all.Keys, s.Keys...), append(all.Ended, s.Ended...)
 	}
 	return all
 }
@@ -170,6 +202,15 @@ func (s JWKS) public() (map[string]ed25519.PublicKey, error) {
 		keys[k.Kid] = x
 	}
 	return keys, nil
+}
+
+// check says what is wrong with a set that nobody can work with.
+func (s JWKS) check() error {
+	keys, err := s.public()
+	if err == nil && len(keys) == 0 {
+		err = errors.New("a key set holds no key")
+	}
+	return err
 }
 
 // KeySource fetches the public keys in force, from this process or from the one that owns users.

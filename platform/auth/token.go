@@ -38,6 +38,7 @@ type claims struct {
 	IssuedMilli int64    `json:"iat_ms"`
 	ID          string   `json:"jti"`
 	Session     string   `json:"sid,omitempty"`
+	Key         string   `json:"key,omitempty"` // the API key, in internal tokens
 	Roles       []string `json:"roles,omitempty"`
 	Scopes      []string `json:"scopes,omitempty"`
 	Module      string   `json:"mod,omitempty"` // the calling module, in internal tokens
@@ -59,7 +60,7 @@ func present(d *jwt.NumericDate) *jwt.NumericDate {
 }
 
 func (c *claims) identity() Identity {
-	return Identity{User: ids.ID(c.Subject), Session: ids.ID(c.Session), Roles: c.Roles, Scopes: c.Scopes, Module: c.Module}
+	return Identity{User: ids.ID(c.Subject), Key: ids.ID(c.Key), Session: ids.ID(c.Session), Roles: c.Roles, Scopes: c.Scopes, Module: c.Module}
 }
 
 // sign makes a token of the type for the identity.
@@ -71,7 +72,7 @@ func sign(k Key, typ, audience string, id Identity, now time.Time, ttl time.Dura
 		Issuer: issuer, Subject: string(id.User), Audience: audience,
 		Issued: *jwt.NewNumericDate(now), NotBefore: *jwt.NewNumericDate(now), Expires: *jwt.NewNumericDate(now.Add(ttl)),
 		IssuedMilli: now.UnixMilli(), ID: string(ids.New[ids.ID]("tok")),
-		Session: string(id.Session), Roles: id.Roles, Scopes: id.Scopes, Module: id.Module,
+		Session: string(id.Session), Key: string(id.Key), Roles: id.Roles, Scopes: id.Scopes, Module: id.Module,
 	})
 	t.Header["typ"], t.Header["kid"] = typ, k.ID
 	text, err := t.SignedString(k.private)

@@ -3,11 +3,14 @@ package userstest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/banyan-shop/banyan/api/usersapi"
+	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/ids"
 )
@@ -16,9 +19,13 @@ import (
 type Fake struct {
 	// Fail, if set, is asked before every method, by name such as "Contact"; what it returns is the method's error.
 	Fail func(method string) error
+	Now  func() time.Time // nil: time.Now
 
 	mu    sync.Mutex
 	users []usersapi.User
+	roles map[usersapi.ID]string
+	ended []usersapi.Ended
+	keys  map[string]usersapi.APIKey // by hash
 	book  map[usersapi.AddressRequest]usersapi.Address
 	links map[ids.ID]usersapi.MailLink
 }
@@ -57,6 +64,40 @@ func (f *Fake) PutMail(l usersapi.MailLink) ids.ID {
 	return id
 }
 
+// MakeKey makes an API key for a user and returns its id and the key itself. A zero expires is never.
+func (f *Fake) MakeKey(owner usersapi.ID, scopes []string, expires time.Time) (ids.ID, string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.keys == nil {
+		f.keys = map[string]usersapi.APIKey{}
+	}
+	key := auth.NewAPIKey()
+	k := usersapi.APIKey{ID: ids.New[ids.ID]("key"), Owner: owner, Scopes: scopes, ExpiresAt: expires}
+	f.keys[auth.HashAPIKey(key)] = k
+	return k.ID, key
+}
+
+// RevokeKey ends an API key.
+func (f *Fake) RevokeKey(id ids.ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.keys, func(_ string, k usersapi.APIKey) bool { return k.ID == id })
+}
+
+// EndSessions logs a user out everywhere.
+func (f *Fake) EndSessions(user usersapi.ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, usersapi.Ended{User: ids.ID(user), NotBefore: f.now()})
+}
+
+func (f *Fake) now() time.Time {
+	if f.Now == nil {
+		return time.Now().UTC()
+	}
+	return f.Now().UTC()
+}
+
 // UseToken uses a mail's link up.
 func (f *Fake) UseToken(token string) {
 	f.mu.Lock()
@@ -79,7 +120,37 @@ func (f *Fake) enter(method string) error {
 // Keys: see usersapi. The fake signs nothing.
 func (f *Fake) Keys(context.Context, usersapi.KeysRequest) (usersapi.Keys, error) {
 	defer f.mu.Unlock()
-	return usersapi.Keys{JWKS: `{"keys":[]}`}, f.enter("Keys")
+	if err := f.enter("Keys"); err != nil {
+		return usersapi.Keys{}, err
+	}
+	recent := []usersapi.Ended{}
+	for _, e := range f.ended {
+		if f.now().Sub(e.NotBefore) < auth.MaxAccessTTL+time.Minute {
+			recent = append(recent, e)
+		}
+	}
+	return usersapi.Keys{JWKS: `{"keys":[]}`, Ended: recent}, nil
+}
+
+// scopes are some of what each role may do.
+var scopes = map[string][]string{
+	"support":  {"catalog:read_all", "orders:read_all"},
+	"merchant": {"catalog:read_all", "catalog:write", "orders:read_all", "stock:write"},
+	"admin":    {"catalog:read_all", "catalog:write", "orders:read_all", "stock:write", "users:write"},
+}
+
+// VerifyKey: see usersapi.
+func (f *Fake) VerifyKey(_ context.Context, r usersapi.VerifyKeyRequest) (usersapi.APIKey, error) {
+	defer f.mu.Unlock()
+	if err := f.enter("VerifyKey"); err != nil {
+		return usersapi.APIKey{}, err
+	}
+	k, ok := f.keys[r.Hash]
+	if !ok || !k.ExpiresAt.IsZero() && !f.now().Before(k.ExpiresAt) {
+		return usersapi.APIKey{}, errs.NotFoundf("no such API key")
+	}
+	k.Scopes = slices.DeleteFunc(slices.Clone(k.Scopes), func(s string) bool { return !slices.Contains(scopes[f.roles[k.Owner]], s) })
+	return k, nil
 }
 
 // Address: see usersapi.
@@ -139,13 +210,17 @@ func (f *Fake) Create(_ context.Context, r usersapi.CreateRequest) (usersapi.Use
 	if u.Name == "" {
 		u.Name = name
 	}
+	if f.roles == nil {
+		f.roles = map[usersapi.ID]string{}
+	}
 	for i, old := range f.users {
 		if strings.EqualFold(old.Email, r.Email) {
 			u.ID, u.Email = old.ID, old.Email
-			f.users[i] = u
+			f.users[i], f.roles[u.ID] = u, r.Role
+			f.ended = append(f.ended, usersapi.Ended{User: ids.ID(u.ID), NotBefore: f.now()})
 			return u, nil
 		}
 	}
-	f.users = append(f.users, u)
+	f.users, f.roles[u.ID] = append(f.users, u), r.Role
 	return u, nil
 }

@@ -4,17 +4,20 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/banyan-shop/banyan/api/usersapi"
 	"github.com/banyan-shop/banyan/api/usersapi/userstest"
 	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/rpc/rpctest"
+	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 func TestFakeKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	userstest.Suite(t, func(*testing.T) userstest.Subject {
-		f := &userstest.Fake{}
+		clock := shoptest.NewClock()
+		f := &userstest.Fake{Now: clock.Now}
 		return userstest.Subject{
 			Users: f, As: func(string) context.Context { return context.Background() },
 			AddAddress: func(_ *testing.T, user usersapi.ID, a usersapi.Address) ids.ID { return f.PutAddress(ids.ID(user), a) },
@@ -25,6 +28,12 @@ func TestFakeKeepsTheContract(t *testing.T) {
 				return f.PutMail(usersapi.MailLink{Email: "ann@example.com", Name: "Ann", Token: "token"})
 			},
 			Reset: func(_ *testing.T, token string) { f.UseToken(token) },
+			MakeKey: func(_ *testing.T, u usersapi.ID, scopes []string, ex time.Time) (ids.ID, string) {
+				return f.MakeKey(u, scopes, ex)
+			},
+			RevokeKey: func(_ *testing.T, _ usersapi.ID, id ids.ID) { f.RevokeKey(id) },
+			LogOut:    func(_ *testing.T, user usersapi.ID) { f.EndSessions(user) },
+			Now:       clock.Now, Pass: clock.Advance,
 		}
 	})
 }

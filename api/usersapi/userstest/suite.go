@@ -3,9 +3,13 @@ package userstest
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/banyan-shop/banyan/api/usersapi"
+	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/ids"
 )
@@ -21,19 +25,35 @@ type Subject struct {
 	AskReset func(t *testing.T, email string) (mail ids.ID)
 	// Reset uses the link of such a mail.
 	Reset func(t *testing.T, token string)
+	// MakeKey makes an API key for a user who holds the scopes; a zero expires is never.
+	MakeKey func(t *testing.T, user usersapi.ID, scopes []string, expires time.Time) (id ids.ID, key string)
+	// RevokeKey ends an API key of a user.
+	RevokeKey func(t *testing.T, user usersapi.ID, id ids.ID)
+	// LogOut ends all sessions of a user.
+	LogOut func(t *testing.T, user usersapi.ID)
+	// Now is the clock of the users, and Pass lets time pass on it.
+	Now  func() time.Time
+	Pass func(time.Duration)
 }
 
 // Suite is what all users do.
 func Suite(t *testing.T, setup func(t *testing.T) Subject) {
-	create := func(t *testing.T, s Subject, email, name string) usersapi.User {
+	createAs := func(t *testing.T, s Subject, email, name, role string) usersapi.User {
 		t.Helper()
 		u, err := s.Users.Create(s.As("shop"), usersapi.CreateRequest{
-			Key: ids.New[string]("key"), Email: email, Password: "a fine long password", Name: name, Role: "customer",
+			Key: ids.New[string]("key"), Email: email, Password: "a fine long password", Name: name, Role: role,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return u
+	}
+	create := func(t *testing.T, s Subject, email, name string) usersapi.User {
+		t.Helper()
+		return createAs(t, s, email, name, "customer")
+	}
+	verify := func(s Subject, key string) (usersapi.APIKey, error) {
+		return s.Users.VerifyKey(s.As("host"), usersapi.VerifyKeyRequest{Hash: auth.HashAPIKey(key)})
 	}
 
 	t.Run("a user is made once an address and can be written to", func(t *testing.T) {
@@ -112,6 +132,92 @@ func Suite(t *testing.T, setup func(t *testing.T) Subject) {
 		var doc struct{ Keys []json.RawMessage }
 		if err != nil || json.Unmarshal([]byte(k.JWKS), &doc) != nil || doc.Keys == nil {
 			t.Errorf("got %s, %v", k.JWKS, err)
+		}
+	})
+	t.Run("who was logged out everywhere is told for as long as a token lives", func(t *testing.T) {
+		t.Parallel()
+		s := setup(t)
+		ann, bob := create(t, s, "ann@example.com", "Ann"), create(t, s, "bob@example.com", "Bob")
+		ended := func() []usersapi.Ended {
+			t.Helper()
+			k, err := s.Users.Keys(s.As("host"), usersapi.KeysRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k.Ended
+		}
+		if got := ended(); len(got) != 0 {
+			t.Errorf("before anybody was: %+v", got)
+		}
+		s.LogOut(t, ann.ID)
+		at := s.Now()
+		if got := ended(); len(got) != 1 || got[0].User != ids.ID(ann.ID) || got[0].NotBefore.Sub(at).Abs() > time.Second {
+			t.Errorf("got %+v, want %s at %s", got, ann.ID, at)
+		}
+		s.Pass(2 * time.Minute)
+		createAs(t, s, "bob@example.com", "Bob", "support") // another role
+		if got := ended(); len(got) != 2 || !slices.ContainsFunc(got, func(e usersapi.Ended) bool { return e.User == ids.ID(bob.ID) }) {
+			t.Errorf("after a change of role: %+v", got)
+		}
+		s.Pass(auth.MaxAccessTTL)
+		if got := ended(); len(got) != 1 || got[0].User != ids.ID(bob.ID) {
+			t.Errorf("when Ann's tokens have expired: %+v", got)
+		}
+	})
+	t.Run("an API key is known by its hash until it ends", func(t *testing.T) {
+		t.Parallel()
+		s := setup(t)
+		ann := createAs(t, s, "ann@example.com", "Ann", "merchant")
+		id, key := s.MakeKey(t, ann.ID, []string{"catalog:write", "stock:write"}, time.Time{})
+		for range 2 {
+			got, err := verify(s, key)
+			if err != nil || got.ID != id || got.Owner != ann.ID || !got.ExpiresAt.IsZero() || !slices.Equal(got.Scopes, []string{"catalog:write", "stock:write"}) {
+				t.Fatalf("got %+v, %v", got, err)
+			}
+		}
+		for _, other := range []string{"", key[:12], key[:12] + auth.NewAPIKey()[12:], key[:len(key)-1], key + "0", strings.ToUpper(key), auth.HashAPIKey(key), auth.NewAPIKey()} {
+			if got, err := verify(s, other); !errs.Is(err, errs.NotFound) {
+				t.Errorf("%s: %+v, %v", other, got, err)
+			}
+		}
+		for _, hash := range []string{"", key, "' OR 1=1 --", strings.Repeat("A", 1<<16)} {
+			if got, err := s.Users.VerifyKey(s.As("host"), usersapi.VerifyKeyRequest{Hash: hash}); !errs.Is(err, errs.NotFound) {
+				t.Errorf("hash %.20s: %+v, %v", hash, got, err)
+			}
+		}
+		s.RevokeKey(t, ann.ID, id)
+		if got, err := verify(s, key); !errs.Is(err, errs.NotFound) {
+			t.Errorf("revoked: %+v, %v", got, err)
+		}
+	})
+	t.Run("an API key expires", func(t *testing.T) {
+		t.Parallel()
+		s := setup(t)
+		ann := createAs(t, s, "ann@example.com", "Ann", "merchant")
+		until := s.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
+		_, key := s.MakeKey(t, ann.ID, []string{"stock:write"}, until)
+		s.Pass(time.Hour - time.Second)
+		if got, err := verify(s, key); err != nil || !got.ExpiresAt.Equal(until) {
+			t.Errorf("a second before: %+v, %v", got, err)
+		}
+		s.Pass(time.Second)
+		if got, err := verify(s, key); !errs.Is(err, errs.NotFound) {
+			t.Errorf("when it is time: %+v, %v", got, err)
+		}
+	})
+	t.Run("an API key loses what its owner loses, and gains nothing", func(t *testing.T) {
+		t.Parallel()
+		s := setup(t)
+		ann := createAs(t, s, "ann@example.com", "Ann", "merchant")
+		_, key := s.MakeKey(t, ann.ID, []string{"orders:read_all", "stock:write"}, time.Time{})
+		for _, step := range []struct {
+			role string
+			want []string
+		}{{"support", []string{"orders:read_all"}}, {"customer", nil}, {"admin", []string{"orders:read_all", "stock:write"}}} {
+			createAs(t, s, "ann@example.com", "Ann", step.role)
+			if got, err := verify(s, key); err != nil || !slices.Equal(got.Scopes, step.want) {
+				t.Errorf("of a %s: %+v, %v, want %v", step.role, got, err, step.want)
+			}
 		}
 	})
 }

@@ -38,7 +38,7 @@ var modules = []host.Module{
 
 // shop is what the host runs, with settings that are read already.
 func shop(settings *config.Source) host.Options {
-	return host.Options{Modules: modules, Settings: settings, Migrations: db.Migrations, Version: version(), Keys: keys, Hear: hear, Carrier: carrier}
+	return host.Options{Modules: modules, Settings: settings, Migrations: db.Migrations, Version: version(), Keys: keys, APIKeys: apiKeys, Hear: hear, Carrier: carrier}
 }
 
 // keys fetches the public keys of access tokens from the module that makes the tokens, wherever it runs.
@@ -57,7 +57,17 @@ func keys(d rpc.Dialer) auth.KeySource {
 	}
 }
 
-// hear is what every process hears whatever it runs: that sessions ended, so that it refuses their tokens within moments.
+// apiKeys asks the same module about API keys, by their hash.
+func apiKeys(d rpc.Dialer) auth.APIKeyVerifier {
+	u := usersapi.Dial(d)
+	return func(ctx context.Context, hash string) (auth.APIKey, error) {
+		k, err := u.VerifyKey(ctx, usersapi.VerifyKeyRequest{Hash: hash})
+		return auth.APIKey{ID: k.ID, Owner: ids.ID(k.Owner), Scopes: k.Scopes, Expires: k.ExpiresAt}, err
+	}
+}
+
+// hear is what every process hears whatever it runs: that sessions and API keys ended, so that it refuses them within moments.
 func hear(s *events.Subscriptions, v *auth.Verifier) {
+	events.Broadcast(s, func(_ context.Context, e usersapi.APIKeyRevoked) { v.RevokeAPIKey(e.Key) })
 	events.Broadcast(s, func(_ context.Context, e usersapi.SessionsEnded) { v.Revoke(ids.ID(e.User), e.NotBefore) })
 }

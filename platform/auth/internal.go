@@ -35,8 +35,8 @@ const (
 	maxIssued     = 10_000
 )
 
-// NewInternal makes and checks internal tokens with the process's key (see ProcessKey, ProcessKeys). A nil peers means this
-// process is alone.
+// NewInternal makes and checks internal tokens with a key, in a shop its InternalKey. peers are further keys to accept, nil for
+// none.
 func NewInternal(key Key, peers KeySource, now func() time.Time) *Internal {
 	var own JWKS
 	if !key.IsZero() {

@@ -73,7 +73,7 @@ func TestTokensBetweenModules(t *testing.T) {
 func processes(b *bundle, secret auth.Secret, names ...string) map[string]*auth.Internal {
 	all := map[string]*auth.Internal{}
 	for _, name := range names {
-		all[name] = auth.NewInternal(auth.ProcessKey(secret, name), auth.ProcessKeys(secret, names...), b.clock)
+		all[name] = auth.NewInternal(auth.InternalKey(secret), nil, b.clock)
 	}
 	return all
 }
@@ -91,13 +91,9 @@ func TestProcessesOfAShopKnowEachOther(t *testing.T) {
 			}
 		}
 	}
-	if auth.ProcessKey(secret, "front").ID != auth.ProcessKey(secret, "front").ID || auth.ProcessKey(secret, "front").ID == auth.ProcessKey(secret, "back").ID {
-		t.Error("a process's key is not that of its name")
-	}
 	strangers := map[string]*auth.Internal{
 		"another shop's":               processes(b, auth.NewSecret(), names...)["front"],
-		"a process nobody placed":      auth.NewInternal(auth.ProcessKey(secret, "rogue"), nil, b.clock),
-		"the next secret":              auth.NewInternal(auth.ProcessKey(auth.NewSecret(), "front"), auth.ProcessKeys(secret, names...), b.clock),
+		"the next secret":              auth.NewInternal(auth.InternalKey(auth.NewSecret()), nil, b.clock),
 		"a key that is the shop's own": auth.NewInternal(must(auth.NewKey()), nil, b.clock),
 	}
 	for name, s := range strangers {
@@ -105,7 +101,7 @@ func TestProcessesOfAShopKnowEachOther(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	none := auth.NewInternal(auth.ProcessKey(auth.Secret{}, "front"), auth.ProcessKeys(auth.Secret{}, names...), b.clock)
+	none := auth.NewInternal(auth.InternalKey(auth.Secret{}), nil, b.clock)
 	if _, err := none.IssueInternal("orders", "payments", ann); err == nil {
 		t.Error("a shop without a secret signs")
 	}

@@ -31,25 +31,14 @@ func NewKey() (Key, error) {
 	return Key{thumbprint(public), private}, nil
 }
 
-// ProcessKey is the key a process signs internal tokens with: always the same for the same secret and process, so that the
-// processes of a shop, which share its secret, know each other's keys without asking. It is no key without a secret.
-func ProcessKey(secret Secret, process string) Key {
+// InternalKey is the key that all processes of a shop sign internal tokens with: it follows from the secret they share, so they
+// know it without asking each other. It is no key without a secret.
+func InternalKey(secret Secret) Key {
 	if secret.IsZero() {
 		return Key{} // else everybody could work it out
 	}
-	private := ed25519.NewKeyFromSeed(secret.Derive("internal tokens/" + process))
+	private := ed25519.NewKeyFromSeed(secret.Derive("internal tokens"))
 	return Key{thumbprint(private.Public().(ed25519.PublicKey)), private}
-}
-
-// ProcessKeys are the public keys of all processes of the placement, worked out once.
-func ProcessKeys(secret Secret, processes ...string) KeySource {
-	set := JWKS{Keys: []JWK{}}
-	for _, p := range processes {
-		if k := ProcessKey(secret, p); !k.IsZero() {
-			set.Keys = append(set.Keys, k.Public())
-		}
-	}
-	return func(context.Context) (JWKS, error) { return set, nil }
 }
 
 // Public is the key as published.
@@ -215,9 +204,3 @@ func (s JWKS) check() error {
 
 // KeySource fetches the public keys in force, from this process or from the one that owns users.
 type KeySource func(ctx context.Context) (JWKS, error)
-
-// ProcessKey is the key a process signs internal tokens with.
-func ProcessKey(secret Secret, process string) Key {
-	private := ed25519.NewKeyFromSeed(secret.Derive("internal tokens/" + process))
-	return Key{thumbprint(private.Public().(ed25519.PublicKey)), private}
-}

@@ -41,6 +41,8 @@ type Options struct {
 
 	// Keys is where access tokens' public keys come from: cmd/shop dials the module that owns them.
 	Keys func(rpc.Dialer) auth.KeySource
+	// APIKeys asks the same module about API keys.
+	APIKeys func(rpc.Dialer) auth.APIKeyVerifier
 	// Hear subscribes a process to the broadcasts that concern it whatever modules it runs, such as that sessions ended.
 	Hear func(*events.Subscriptions, *auth.Verifier)
 	// Carrier carries events over the bus of that URL; needed as soon as bus is set.
@@ -467,7 +469,7 @@ func (h *Host) wire(serve bool) error {
 	})
 	h.metrics.MustRegister(h.wiring)
 	if h.o.Keys != nil {
-		h.verifier = auth.NewVerifier(h.o.Keys(h.wiring.Dialer("host")), h.now)
+		h.verifier = h.newVerifier()
 	}
 	h.publicURL = cmp.Or(h.Settings.PublicURL, h.Plan.Public())
 	if h.publicURL == "" {
@@ -489,8 +491,22 @@ func (h *Host) wire(serve bool) error {
 
 // identify gives the process what it needs to be known by the others: they share the secret, so they share the key.
 func (h *Host) identify() error {
-	h.tokens = auth.NewInternal(auth.ProcessKey(h.secret, "shop"), nil, time.Now)
+	h.tokens = auth.NewInternal(auth.InternalKey(h.secret), nil, time.Now)
 	return nil
+}
+
+// newVerifier checks access tokens with the public keys of the module that makes them. Where that runs elsewhere a copy is kept, so
+// that this process can start while that one is away.
+func (h *Host) newVerifier() *auth.Verifier {
+	source := h.o.Keys(h.wiring.Dialer("host"))
+	if h.Plan.Split() {
+		source = auth.KeptKeys(filepath.Join(h.dataDir, "keys-"+h.Plan.Process+".json"), source, h.log)
+	}
+	v := auth.NewVerifier(source, h.now)
+	if h.o.APIKeys != nil {
+		v.AcceptAPIKeys(h.o.APIKeys(h.wiring.Dialer("host")))
+	}
+	return v
 }
 
 // remotes are the addresses of the modules that run elsewhere.

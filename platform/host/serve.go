@@ -47,6 +47,9 @@ func (h *Host) start(ctx context.Context) error {
 			h.running.Go(func() { h.run(running, i.name, r) })
 		}
 	}
+	if h.verifier != nil {
+		h.running.Go(func() { h.verifier.Run(running) })
+	}
 	for module, db := range h.dbs {
 		h.running.Go(func() { h.purge(running, module, db) })
 	}

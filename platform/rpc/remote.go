@@ -278,6 +278,9 @@ func (s *Server) verify(ctx context.Context, header string) (auth.Identity, erro
 	if err != nil {
 		return auth.Identity{}, err
 	}
+	if id.Module == auth.Gateway { // what a customer's request carries opens no contract
+		return auth.Identity{}, errs.New(errs.Forbidden, "", "the gateway calls no contract")
+	}
 	if w := s.wiring; w != nil && !w.above(id.Module, s.module) {
 		return auth.Identity{}, errs.New(errs.Forbidden, "", "%s may not call %s", id.Module, s.module)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -134,6 +135,22 @@ func loopback() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.N(250), rand.N(250), 1+rand.N(250))
 }
 
+// inMemory is a directory that costs no disk where the system has such a place: a broker syncs a file for each of hundreds of
+// consumers, and a test loses nothing with it.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	const shm = "/dev/shm"
+	if _, err := os.Stat(shm); err != nil {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "banyan-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // bootAll boots a shop in the placement, with the demo data, each process a host of its own with its own database.
 func bootAll(t *testing.T, placement string, now func() time.Time, flags map[string]string) *running {
 	t.Helper()
@@ -170,9 +187,10 @@ func bootAll(t *testing.T, placement string, now func() time.Time, flags map[str
 		return host.Boot(t.Context(), o)
 	}
 	r := &running{hosts: map[string]*host.Host{}}
-	t.Cleanup(func() { r.close(t) })
 	if placement == "one" || placement == "wire" {
-		h, err := boot(map[string]string{"listen": "127.0.0.1:0", "placement": placement, "database_url": shoptest.URL(t)})
+		database := shoptest.URL(t)
+		t.Cleanup(func() { r.close(t) }) // after the database is made, so that it goes before that
+		h, err := boot(map[string]string{"listen": "127.0.0.1:0", "placement": placement, "database_url": database})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,11 +198,12 @@ func bootAll(t *testing.T, placement string, now func() time.Time, flags map[str
 		return r
 	}
 	processes := lay(t, placement)
+	t.Cleanup(func() { r.close(t) })
 	text, err := yaml.Marshal(processes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.bus, err = natsembed.Start(natsembed.Options{Dir: t.TempDir(), Addr: net.JoinHostPort("127.0.0.1", "0")}); err != nil {
+	if r.bus, err = natsembed.Start(natsembed.Options{Dir: inMemory(t), Addr: net.JoinHostPort("127.0.0.1", "0")}); err != nil {
 		t.Fatal(err)
 	}
 	shared := map[string]string{"processes": string(text), "bus": r.bus.URL(), "secret": worldSecret, "mode": "development"}

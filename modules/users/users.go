@@ -30,6 +30,7 @@ type Module struct {
 	Passwords *Passwords
 	Keyring   *Keyring
 	Log       *slog.Logger
+	Metrics   *metrics
 	Now       func() time.Time
 	Config    Config
 }

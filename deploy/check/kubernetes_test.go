@@ -90,6 +90,7 @@ func TestBrokenManifests(t *testing.T) {
 		{"base/network.yaml", "ports: [{port: ops}]", "ports: [{port: rpc}]", "others than the shop"},
 		{"base/network.yaml", "values: [main, notifications, payments, shipping]", "values: [nobody]", "selects no pod"},
 		{"base/secrets.yaml", "postgres://REPLACE@", "postgres://shop:secret@", "no placeholder"},
+		{"base/secrets.yaml", "SHOP_SECRET: REPLACE", "SHOP_SECRET: REPLACE-this-with-something-very-long", "for a secret"},
 		{"base/gateway.yaml", "banyan.shop/gateway: \"true\"", "banyan.shop/edge: \"true\"", "of 0 Deployments"},
 		{"overlays/one-out/database.yaml", "phase: migrate", "phase: later", "is not of the phase"},
 		{"overlays/one-out/shop.yaml", "delay: 10s", "delay: 40s", "terminationGracePeriodSeconds"},

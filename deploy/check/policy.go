@@ -79,6 +79,9 @@ func (o *Overlay) Check() error {
 			if !strings.Contains(value, "REPLACE") {
 				p.bad("Secret %s: %s is no placeholder", s.Name, key)
 			}
+			if key == "SHOP_SECRET" && len(value) >= 32 {
+				p.bad("Secret %s: the shop would take the placeholder of %s for a secret", s.Name, key)
+			}
 		}
 		if len(s.Data) > 0 {
 			p.bad("Secret %s: has data; placeholders are stringData", s.Name)

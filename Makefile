@@ -87,3 +87,22 @@ $(GOLANGCI):
 $(OASDIFF):
 	GOBIN=$(TOOLS)/bin $(GO) install github.com/oasdiff/oasdiff@v1.35.0
 	mv $(TOOLS)/bin/oasdiff $@
+
+# What lies in deploy/. A promtool on the PATH is used; else that of Debian's prometheus, unpacked and not installed, since the
+# package would start a server.
+PROMTOOL ?= $(shell command -v promtool || echo $(TOOLS)/promtool)
+
+.PHONY: deploy-check
+deploy-check: ## Check the image, the compose files, the manifests, their settings and the dashboards: no cluster, daemon or network.
+	cd deploy/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: alerts-check
+alerts-check: $(PROMTOOL) ## Check the alert rules: they parse, each fires when it should and only then; so do the dashboards' expressions.
+	$(PROMTOOL) check config deploy/prometheus/prometheus.yaml
+	$(PROMTOOL) test rules deploy/prometheus/tests/*.yaml
+	@mkdir -p $(TOOLS) && cd deploy/check && $(GO) run ./cmd/dashrules > $(TOOLS)/dashboards.rules.yaml && $(PROMTOOL) check rules $(TOOLS)/dashboards.rules.yaml
+
+$(TOOLS)/promtool:
+	@command -v apt-get >/dev/null || { echo "promtool is not there: see https://prometheus.io/download, or set PROMTOOL"; exit 1; }
+	@mkdir -p $(TOOLS); [ "$$(id -u)" != 0 ] || apt-get update -qq
+	@d=$$(mktemp -d) && chmod 755 $$d && cd $$d && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && mv usr/bin/promtool $@ && rm -r $$d

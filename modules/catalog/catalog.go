@@ -25,6 +25,7 @@ type Module struct {
 	DB      *pg.DB
 	Cursors web.Cursors
 	Log     *slog.Logger
+	Metrics *metrics
 	Now     func() time.Time
 	Config  Config
 
@@ -80,18 +81,37 @@ func (m *Module) Run(ctx context.Context) {
 		})
 	})
 	work.Go(func() {
-		every(ctx, m.Config.CheckEvery, func() {
-			wrong, err := m.CheckStock(ctx)
-			if err != nil {
-				m.Log.Error("check stock", "err", err)
-			}
-			for _, w := range wrong {
-				m.Log.Error("stock does not add up", "sku", w.SKU, "location", w.Location, "on_hand", w.OnHand, "moved", w.Moved,
-					"reserved", w.Reserved, "promised", w.Promised)
-			}
-		})
+		// The first check comes soon after a start: what the process before knew must not be forgotten for an hour.
+		wait := time.NewTimer(min(firstCheck, m.Config.CheckEvery))
+		defer wait.Stop()
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait.C:
+		}
+		m.checkStock(ctx)
+		every(ctx, m.Config.CheckEvery, func() { m.checkStock(ctx) })
 	})
 	work.Wait()
+}
+
+const firstCheck = time.Minute
+
+// checkStock tells the log and the metrics what CheckStock found.
+func (m *Module) checkStock(ctx context.Context) {
+	wrong, err := m.CheckStock(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.Log.Error("check stock", "err", err)
+		}
+		return
+	}
+	for _, w := range wrong {
+		m.Log.Error("stock does not add up", "sku", w.SKU, "location", w.Location, "on_hand", w.OnHand, "moved", w.Moved,
+			"reserved", w.Reserved, "promised", w.Promised)
+	}
+	m.Metrics.mismatches.Set(float64(len(wrong)))
+	m.Metrics.checked.SetToCurrentTime()
 }
 
 func every(ctx context.Context, d time.Duration, f func()) {

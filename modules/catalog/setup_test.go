@@ -35,7 +35,7 @@ func setup(t testing.TB) bench {
 
 func setupOn(t testing.TB, db *pg.DB) bench {
 	clock := shoptest.NewClock()
-	m := &Module{DB: db, Cursors: web.NewCursors([]byte("tests")), Log: slog.New(slog.DiscardHandler), Now: clock.Now, Config: Defaults()}
+	m := &Module{DB: db, Cursors: web.NewCursors([]byte("tests")), Log: slog.New(slog.DiscardHandler), Now: clock.Now, Config: Defaults(), Metrics: newMetrics(nil)}
 	m.Config.DemoProducts = 300
 	server := rpc.NewServer("catalog")
 	m.Serve(server)

@@ -10,5 +10,5 @@ import (
 
 // Build makes the module from what the host gives it.
 func Build(e *host.Env) (*Module, error) {
-	panic(wire.Build(wire.FieldsOf(new(*host.Env), "DB", "Log", "Now", "Cursors"), settings, wire.Struct(new(Module), "*")))
+	panic(wire.Build(wire.FieldsOf(new(*host.Env), "DB", "Log", "Metrics", "Now", "Cursors"), settings, newMetrics, wire.Struct(new(Module), "*")))
 }

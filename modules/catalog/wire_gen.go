@@ -23,6 +23,8 @@ func Build(e *host.Env) (*Module, error) {
 	db := e.DB
 	cursors := e.Cursors
 	logger := e.Log
+	registerer := e.Metrics
+	catalogMetrics := newMetrics(registerer)
 	v := e.Now
 	config, err := settings(e)
 	if err != nil {
@@ -32,6 +34,7 @@ func Build(e *host.Env) (*Module, error) {
 		DB:      db,
 		Cursors: cursors,
 		Log:     logger,
+		Metrics: catalogMetrics,
 		Now:     v,
 		Config:  config,
 	}

@@ -816,6 +816,9 @@ func (m *Module) save(ctx context.Context, c *checkout, next checkout, k keep, p
 	}
 	m.hit(place + ".after-commit")
 	*c = next
+	if k.done {
+		m.Metrics.ended.WithLabelValues(string(c.State)).Inc()
+	}
 	if c.held = k.hold; !c.held {
 		m.Signals.changed(c.ID)
 		if !k.done {

@@ -33,6 +33,7 @@ type Module struct {
 	Cart     cartapi.Cart
 	Payments paymentsapi.Payments
 	Log      *slog.Logger
+	Metrics  *metrics
 	Now      func() time.Time
 	Secret   auth.Secret
 	Cursors  web.Cursors

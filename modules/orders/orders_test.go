@@ -158,7 +158,7 @@ func setupWith(t testing.TB, db *pg.DB) *bundle {
 	b.Module = &Module{
 		DB: db, Users: book{}, Catalog: watchedCatalog{b.catalog, b.calls}, Shipping: b.shipping, Cart: watchedCart{b.cart, b.calls},
 		Payments: watchedPayments{b.payments, b.calls}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: b.clock.Now, Secret: secret,
-		Cursors: web.NewCursors(secret.Derive("cursors")), Config: c, Signals: NewSignals(),
+		Cursors: web.NewCursors(secret.Derive("cursors")), Config: c, Signals: NewSignals(), Metrics: newMetrics(nil),
 	}
 	r := web.NewRouter()
 	b.Routes(r.Module("orders", b.DB))

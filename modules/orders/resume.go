@@ -41,6 +41,7 @@ func (m *Module) resume(ctx context.Context, id ids.ID) (bool, error) {
 func (m *Module) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
+	running.Go(func() { m.watch(ctx) })
 	free := make(chan struct{}, m.Config.Workers)
 	for range m.Config.Workers {
 		free <- struct{}{}

@@ -16,9 +16,9 @@ import (
 // Build makes the module from what the host gives it.
 func Build(e *host.Env) (*Module, error) {
 	panic(wire.Build(
-		wire.FieldsOf(new(*host.Env), "DB", "Log", "Now", "Secret", "Cursors"),
+		wire.FieldsOf(new(*host.Env), "DB", "Log", "Metrics", "Now", "Secret", "Cursors"),
 		dialer, usersapi.Dial, catalogapi.Dial, shippingapi.Dial, cartapi.Dial, paymentsapi.Dial,
-		settings, NewSignals,
+		settings, NewSignals, newMetrics,
 		wire.Struct(new(Module), "*"),
 	))
 }

@@ -27,6 +27,8 @@ func Build(e *host.Env) (*Module, error) {
 	cart := cartapi.Dial(rpcDialer)
 	payments := paymentsapi.Dial(rpcDialer)
 	logger := e.Log
+	registerer := e.Metrics
+	ordersMetrics := newMetrics(registerer)
 	v := e.Now
 	secret := e.Secret
 	cursors := e.Cursors
@@ -43,6 +45,7 @@ func Build(e *host.Env) (*Module, error) {
 		Cart:     cart,
 		Payments: payments,
 		Log:      logger,
+		Metrics:  ordersMetrics,
 		Now:      v,
 		Secret:   secret,
 		Cursors:  cursors,

@@ -80,6 +80,9 @@ func (m *Module) login(ctx context.Context, email, password, ip string) (tokens,
 	now := m.Now().UTC()
 	if m.Config.LoginDelays {
 		if err := m.checkDelay(ctx, email, ip, now); err != nil {
+			if errs.Is(err, errs.RateLimited) {
+				m.Metrics.loginsDelayed.Inc()
+			}
 			return tokens{}, err
 		}
 	}
@@ -92,6 +95,7 @@ func (m *Module) login(ctx context.Context, email, password, ip string) (tokens,
 		return tokens{}, err
 	}
 	if !ok {
+		m.Metrics.loginsWrong.Inc()
 		if m.Config.LoginDelays {
 			if err := m.countFailure(ctx, email, ip, now); err != nil {
 				return tokens{}, err
@@ -122,6 +126,7 @@ func (m *Module) login(ctx context.Context, email, password, ip string) (tokens,
 	if err != nil {
 		return tokens{}, fmt.Errorf("login: %w", err)
 	}
+	m.Metrics.loginsOK.Inc()
 	return m.tokens(u, s)
 }
 
@@ -154,6 +159,7 @@ func (m *Module) refresh(ctx context.Context, token string) (tokens, error) {
 			}
 		case generation == s.Generation-1 && now.Sub(s.RotatedAt) <= m.Config.RefreshOverlap:
 		default:
+			m.Metrics.refreshReused.Inc()
 			m.Log.Warn("refresh token used again: session ended", "session", s.ID, "user", s.User)
 			return revokeSession(ctx, tx, s.ID, now)
 		}

@@ -31,6 +31,7 @@ type Module struct {
 	Passwords *Passwords
 	Keyring   *Keyring
 	Log       *slog.Logger
+	Metrics   *metrics
 	Now       func() time.Time
 	Config    Config
 }

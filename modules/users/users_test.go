@@ -34,7 +34,7 @@ func setup(t *testing.T) bundle {
 	db, secret := shoptest.DB(t, "users"), auth.NewSecret()
 	m := &Module{
 		DB: db, Secret: secret, Passwords: passwords, Keyring: &Keyring{DB: db, Secret: secret, Now: clock.Now},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: clock.Now, Config: Defaults(),
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: clock.Now, Config: Defaults(), Metrics: newMetrics(nil),
 	}
 	m.Verifier = auth.NewVerifier(func(ctx context.Context) (auth.JWKS, error) {
 		doc, err := m.Keyring.document(ctx)

@@ -11,7 +11,7 @@ import (
 // Build makes the module from what the host gives it.
 func Build(e *host.Env) (*Module, error) {
 	panic(wire.Build(
-		wire.FieldsOf(new(*host.Env), "DB", "Secret", "Verifier", "Log", "Now"),
-		settings, passwords, keyring, wire.Struct(new(Module), "*"),
+		wire.FieldsOf(new(*host.Env), "DB", "Secret", "Verifier", "Log", "Metrics", "Now"),
+		settings, passwords, keyring, newMetrics, wire.Struct(new(Module), "*"),
 	))
 }

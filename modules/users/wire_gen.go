@@ -31,6 +31,8 @@ func Build(e *host.Env) (*Module, error) {
 	}
 	usersKeyring := keyring(e)
 	logger := e.Log
+	registerer := e.Metrics
+	usersMetrics := newMetrics(registerer)
 	v := e.Now
 	module := &Module{
 		DB:        db,
@@ -39,6 +41,7 @@ func Build(e *host.Env) (*Module, error) {
 		Passwords: usersPasswords,
 		Keyring:   usersKeyring,
 		Log:       logger,
+		Metrics:   usersMetrics,
 		Now:       v,
 		Config:    config,
 	}

@@ -467,7 +467,7 @@ func (h *Host) wire(serve bool) error {
 		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: h.tokens,
 		Remotes: h.remotes(serve), Log: h.log, Deadline: h.Settings.Calls.Deadline, Differs: h.o.Differs,
 	})
-	h.metrics.MustRegister(h.wiring)
+	h.metrics.MustRegister(h.wiring, h.readyGauge())
 	if h.o.Keys != nil {
 		h.verifier = h.newVerifier()
 	}
@@ -531,9 +531,17 @@ func (h *Host) reachable(serve bool) error {
 	return errors.Join(all...)
 }
 
+// registerer is where modules register their metrics; nil when they are only asked what they are.
+func (h *Host) registerer() prometheus.Registerer {
+	if h.metrics == nil { // and a nil registry in the interface would not be nil
+		return nil
+	}
+	return h.metrics
+}
+
 func (h *Host) build(m Module, w *rpc.Wiring) (Instance, error) {
 	built, err := m.Build(&Env{
-		Module: m.Name, DB: h.dbs[m.Name], Log: h.log.With("module", m.Name), Now: h.now, Settings: h.o.Settings, Secret: h.secret,
+		Module: m.Name, DB: h.dbs[m.Name], Log: h.log.With("module", m.Name), Metrics: h.registerer(), Now: h.now, Settings: h.o.Settings, Secret: h.secret,
 		Cursors: web.NewCursors(h.secret.Derive("cursors")), Verifier: h.verifier,
 		Development: h.development, PublicURL: h.publicURL, Dialer: w.Dialer(m.Name),
 	})

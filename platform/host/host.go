@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/config"
 	"github.com/banyan-shop/banyan/platform/events"
@@ -20,6 +22,7 @@ type Env struct {
 	Module      string
 	DB          *pg.DB // nil for a module without db/<m>
 	Log         *slog.Logger
+	Metrics     prometheus.Registerer // of this process; names begin banyan_<module>_. nil counts for nobody
 	Now         func() time.Time
 	Settings    *config.Source
 	Secret      auth.Secret

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/banyan-shop/banyan/platform/pg"
@@ -39,4 +41,16 @@ func (p pools) Collect(ch chan<- prometheus.Metric) {
 		send(waitsDesc, prometheus.CounterValue, float64(stats.WaitCount))
 		send(waitSecondsDesc, prometheus.CounterValue, stats.WaitDuration.Seconds())
 	}
+}
+
+// readyGauge tells what /readyz does, so that a process which is up but takes no traffic is seen.
+func (h *Host) readyGauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "banyan_ready", Help: "1 while /readyz says that traffic is welcome, else 0.",
+	}, func() float64 {
+		if h.Ready(context.Background()) != nil {
+			return 0
+		}
+		return 1
+	})
 }

@@ -31,10 +31,11 @@ type Options struct {
 	MaxAttempts    int           // before an event is parked; 0: 8
 	Backoff        time.Duration // after the first failure, doubling; 0: 500 ms
 	MaxBackoff     time.Duration // 0: 5 min
-	Batch          int           // events of one module on their way at once; 0: 200
+	Batch          int           // events of one module on their way at once; 0: 1,000
 	Poll           time.Duration // looks for events of other instances and of crashes; 0: 250 ms
 	Lease          time.Duration // after which another instance takes over; 0: 30 s
 	KeepSent       time.Duration // age at which sent events leave the outbox; 0: 7 days
+	Resend         time.Duration // what is sent again to a broker that was restarted and can't tell what it holds; 0: 15 min
 	KeepSeen       time.Duration // age at which the inbox forgets, longer than any redelivery; 0: 30 days
 }
 
@@ -53,10 +54,11 @@ func (o *Options) setDefaults() {
 	o.MaxAttempts = cmp.Or(o.MaxAttempts, 8)
 	o.Backoff = cmp.Or(o.Backoff, 500*time.Millisecond)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, 5*time.Minute)
-	o.Batch = cmp.Or(o.Batch, 200)
+	o.Batch = cmp.Or(o.Batch, 1000)
 	o.Poll = cmp.Or(o.Poll, 250*time.Millisecond)
 	o.Lease = cmp.Or(o.Lease, 30*time.Second)
 	o.KeepSent = cmp.Or(o.KeepSent, 7*24*time.Hour)
+	o.Resend = cmp.Or(o.Resend, 15*time.Minute)
 	o.KeepSeen = cmp.Or(o.KeepSeen, 30*24*time.Hour)
 }
 
@@ -108,8 +110,8 @@ func (b *Bus) Add(module string, db *pg.DB, subscribe func(*Subscriptions)) erro
 		m.hearer.retry = newRetryTable(db.Schema())
 		m.hearer.retry.maxAttempts, m.hearer.retry.base, m.hearer.retry.limit = b.o.MaxAttempts, b.o.Backoff, b.o.MaxBackoff
 		m.relay = &relay{
-			module: module, outbox: newOutbox(db), publisher: b.o.Carrier.Publisher(), log: b.o.Log, metrics: b.metrics,
-			activity: activity, batch: b.o.Batch, poll: b.o.Poll, lease: b.o.Lease,
+			module: module, outbox: newOutbox(db), carrier: b.o.Carrier, log: b.o.Log, metrics: b.metrics,
+			activity: activity, batch: b.o.Batch, poll: b.o.Poll, lease: b.o.Lease, keep: b.o.KeepSent, resend: b.o.Resend,
 		}
 	}
 	b.members = append(b.members, m)
@@ -135,6 +137,9 @@ func (b *Bus) Start(ctx context.Context) error {
 		if len(m.hearer.consumers()) > 0 {
 			b.hearing.Go(func() { m.hearer.again(handling, intake) })
 		}
+	}
+	if broker, ok := b.o.Carrier.(Broker); ok {
+		b.relaying.Go(func() { b.watch(relaying, broker) })
 	}
 	for _, m := range b.members {
 		if m.relay != nil {
@@ -197,6 +202,23 @@ func wait(ctx context.Context, g *sync.WaitGroup) bool {
 		return true
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// watch shows whether there is a connection to the broker.
+func (b *Bus) watch(ctx context.Context, broker Broker) {
+	for {
+		c, err := broker.Connect(ctx)
+		if err != nil {
+			return
+		}
+		b.metrics.connected.Set(1)
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.Lost():
+			b.metrics.connected.Set(0)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -20,6 +21,34 @@ type Carrier interface {
 	Subscriber(group string) (message.Subscriber, error)
 	// Close comes after the last handler and the last relay.
 	Close() error
+}
+
+// Broker is a carrier whose messages lie in a process of their own. That may be away for a while, and may come back without
+// the last of what it had acknowledged, when a backup was restored or its disk had not written yet.
+type Broker interface {
+	Carrier
+	// Connect waits for a connection. Its error is that of ctx, or that the carrier is closed.
+	Connect(ctx context.Context) (Connection, error)
+}
+
+// Connection lasts until it is lost, and does not heal: what was published by it can't arrive after what is published by the
+// next. A relay is bound to one, so that it notices each time the broker may have forgotten something.
+type Connection interface {
+	// Publish is that of message.Publisher.
+	Publish(topic string, messages ...*message.Message) error
+	Lost() <-chan struct{}
+	// Memory says what the broker holds of the events named <publisher>.….
+	Memory(ctx context.Context, publisher string) (Memory, error)
+}
+
+// Memory is what a broker can say of the messages it holds: that it has all, or how far it got, or nothing.
+type Memory struct {
+	Intact bool // nothing was forgotten
+	// Newest is the id of the newest message of each topic. A topic of which the broker holds nothing is not in it. nil: the
+	// broker can't tell.
+	Newest map[string]string
+	// Settled is called once all that was forgotten waits in the outbox again; may be nil.
+	Settled func(ctx context.Context) error
 }
 
 // Shards is how many topics carry one event name. Keys are spread over them: a slow key holds up a sixteenth.

@@ -6,9 +6,10 @@ import (
 )
 
 type metrics struct {
-	relayed, refused, outcomes                *prometheus.CounterVec
+	relayed, refused, rewound, outcomes       *prometheus.CounterVec
 	duration, lag                             *prometheus.HistogramVec
 	unsent, oldest, retrying, parked, longest *prometheus.GaugeVec
+	connected                                 prometheus.Gauge
 }
 
 // newMetrics registers with r; a nil r counts for nobody.
@@ -24,16 +25,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return f.NewHistogramVec(prometheus.HistogramOpts{Namespace: "banyan", Subsystem: "events", Name: name, Help: help, Buckets: buckets}, labels)
 	}
 	return &metrics{
-		relayed:  counter("relayed_total", "Events of a module's outbox that the carrier took.", "module"),
-		refused:  counter("publish_failures_total", "Tries at handing an event to the carrier that failed.", "module"),
-		outcomes: counter("deliveries_total", "Deliveries by what became of them: handled, duplicate, queued, failed, parked.", "module", "consumer", "outcome"),
-		duration: histogram("handle_seconds", "Time of a handler with its transaction.", prometheus.ExponentialBuckets(0.0005, 2, 15), "module", "consumer"),
-		lag:      histogram("lag_seconds", "From the moment an event occurred to the commit of its effect.", prometheus.ExponentialBuckets(0.001, 2, 20), "module", "consumer"),
-		unsent:   gauge("outbox_unsent", "Events waiting in a module's outbox.", "module"),
-		oldest:   gauge("outbox_oldest_seconds", "Age of the oldest event waiting in a module's outbox.", "module"),
-		retrying: gauge("retry_waiting", "Events waiting at a hearer, for another try or behind one that does.", "module"),
-		parked:   gauge("retry_parked", "Events that a hearer gave up on and that wait for a person.", "module"),
-		longest:  gauge("retry_oldest_seconds", "Age of the oldest event waiting or parked at a hearer.", "module"),
+		relayed:   counter("relayed_total", "Events of a module's outbox that the carrier took.", "module"),
+		refused:   counter("publish_failures_total", "Tries at handing an event to the carrier that failed.", "module"),
+		rewound:   counter("resent_total", "Events sent again because the broker may have forgotten them.", "module"),
+		outcomes:  counter("deliveries_total", "Deliveries by what became of them: handled, duplicate, queued, failed, parked.", "module", "consumer", "outcome"),
+		duration:  histogram("handle_seconds", "Time of a handler with its transaction.", prometheus.ExponentialBuckets(0.0005, 2, 15), "module", "consumer"),
+		lag:       histogram("lag_seconds", "From the moment an event occurred to the commit of its effect.", prometheus.ExponentialBuckets(0.001, 2, 20), "module", "consumer"),
+		connected: f.NewGauge(prometheus.GaugeOpts{Namespace: "banyan", Subsystem: "events", Name: "carrier_connected", Help: "1 while there is a connection to the broker; 0 without, and where events stay in the process."}),
+		unsent:    gauge("outbox_unsent", "Events waiting in a module's outbox.", "module"),
+		oldest:    gauge("outbox_oldest_seconds", "Age of the oldest event waiting in a module's outbox.", "module"),
+		retrying:  gauge("retry_waiting", "Events waiting at a hearer, for another try or behind one that does.", "module"),
+		parked:    gauge("retry_parked", "Events that a hearer gave up on and that wait for a person.", "module"),
+		longest:   gauge("retry_oldest_seconds", "Age of the oldest event waiting or parked at a hearer.", "module"),
 	}
 }
 

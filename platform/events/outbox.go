@@ -56,8 +56,8 @@ func Publish(ctx context.Context, tx *pg.Tx, es ...Event) error {
 // outbox is the relay's side of one module's outbox. SQL names the schema, which is the same for the life of a pool, so the
 // statements are as good as constant.
 type outbox struct {
-	db                                                *pg.DB
-	waiting, lock, claim, renew, mark, release, purge string
+	db                                                             *pg.DB
+	waiting, lock, claim, claimAround, renew, mark, release, purge string
 }
 
 func newOutbox(db *pg.DB) outbox {
@@ -68,8 +68,25 @@ func newOutbox(db *pg.DB) outbox {
 			WHERE sent_at IS NULL AND (lease_until IS NULL OR lease_until < now()))`,
 		// One claim at a time in a schema, or a second relay would skip the locked first event of a key and take the next.
 		lock: `SELECT pg_advisory_xact_lock(hashtextextended('banyan.events.claim:' || $1::text, 0))`,
-		// An event waits while an earlier one of its key is leased to another relay. Our own are sent in order anyway.
+		// claim looks for foreign leases once; claimAround looks for each event, so that a long queue behind another relay's
+		// event does not hide the keys after it.
 		claim: `
+			WITH next AS MATERIALIZED (
+				SELECT o.id, o.key, o.position FROM ` + t + ` AS o
+				WHERE o.sent_at IS NULL AND (o.lease_until IS NULL OR o.lease_until < now())
+				ORDER BY o.position LIMIT $1 FOR UPDATE SKIP LOCKED),
+			theirs AS MATERIALIZED (
+				SELECT e.key, min(e.position) AS position FROM ` + t + ` AS e
+				WHERE e.sent_at IS NULL AND e.lease_until >= now() AND e.position < (SELECT max(position) FROM next)
+				AND e.id NOT IN (SELECT unnest($3::text[]))
+				GROUP BY e.key),
+			free AS MATERIALIZED (
+				SELECT next.id FROM next LEFT JOIN theirs ON theirs.key = next.key AND theirs.position < next.position
+				WHERE theirs.key IS NULL)
+			UPDATE ` + t + ` AS o SET lease_until = now() + $2::bigint * interval '1 millisecond'
+			FROM free WHERE o.id = free.id AND o.id NOT IN (SELECT unnest($3::text[]))
+			RETURNING o.id, o.name, o.key, o.payload, o.headers, o.occurred_at, o.position, (SELECT count(*) FROM next) AS seen`,
+		claimAround: `
 			WITH next AS MATERIALIZED (
 				SELECT o.id FROM ` + t + ` AS o
 				WHERE o.sent_at IS NULL AND (o.lease_until IS NULL OR o.lease_until < now()) AND o.id <> ALL($3::text[])
@@ -82,7 +99,9 @@ func newOutbox(db *pg.DB) outbox {
 			RETURNING o.id, o.name, o.key, o.payload, o.headers, o.occurred_at, o.position`,
 		renew: `UPDATE ` + t + ` SET lease_until = now() + $2::bigint * interval '1 millisecond'
 			WHERE id = ANY($1::text[]) AND sent_at IS NULL`,
-		mark:    `UPDATE ` + t + ` SET sent_at = now(), lease_until = NULL WHERE id = ANY($1::text[]) AND sent_at IS NULL`,
+		// sent_at is in the order of publishing, also within one statement: that is how a forgotten tail is told.
+		mark: `UPDATE ` + t + ` AS o SET sent_at = now() - (cardinality($1::text[]) - d.n) * interval '1 microsecond', lease_until = NULL
+			FROM unnest($1::text[]) WITH ORDINALITY AS d (id, n) WHERE o.id = d.id AND o.sent_at IS NULL`,
 		release: `UPDATE ` + t + ` SET lease_until = NULL WHERE id = ANY($1::text[]) AND sent_at IS NULL`,
 		purge: `DELETE FROM ` + t + ` WHERE id IN (SELECT id FROM ` + t + `
 			WHERE sent_at < now() - $1::bigint * interval '1 millisecond' LIMIT $2)`,
@@ -96,7 +115,13 @@ func (o outbox) isWaiting(ctx context.Context) (bool, error) {
 	return yes, err
 }
 
-// markAndClaim marks done as sent and leases up to room further events for lease, in the order of their positions. own are
+// candidate is a claimed row, and how many were looked at with it.
+type candidate struct {
+	Seen int `db:"seen"`
+	record
+}
+
+// markAndClaim marks done, in the order of their publishing, as sent and leases up to room further events for lease, in the order of their positions. own are
 // the events leased to the caller already. Both are one transaction because both happen all the time.
 func (o outbox) markAndClaim(ctx context.Context, done []string, room int, lease time.Duration, own []string) ([]record, error) {
 	var claimed []record
@@ -113,7 +138,27 @@ func (o outbox) markAndClaim(ctx context.Context, done []string, room int, lease
 		if _, err := tx.Exec(ctx, o.lock, o.db.Schema()); err != nil {
 			return err
 		}
-		return tx.Select(ctx, &claimed, o.claim, room, lease.Milliseconds(), pg.Array(own))
+		var free []candidate
+		if err := tx.Select(ctx, &free, o.claim, room, lease.Milliseconds(), pg.Array(own)); err != nil {
+			return err
+		}
+		for _, c := range free {
+			claimed = append(claimed, c.record)
+		}
+		if len(free) == room || len(free) > 0 && free[0].Seen < room {
+			return nil
+		}
+		// What was looked at may all be behind foreign leases.
+		known := slices.Clone(own)
+		for _, rec := range claimed {
+			known = append(known, rec.ID)
+		}
+		var around []record
+		if err := tx.Select(ctx, &around, o.claimAround, room-len(claimed), lease.Milliseconds(), pg.Array(known)); err != nil {
+			return err
+		}
+		claimed = append(claimed, around...)
+		return nil
 	})
 	if err != nil {
 		return nil, err

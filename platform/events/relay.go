@@ -19,23 +19,72 @@ import (
 // relay moves one module's events from its outbox to the carrier. One goroutine talks to the table, sixteen publish: each
 // has the keys of one shard, in order, so that a key that is slow to be taken holds up only its shard.
 type relay struct {
-	module    string
-	outbox    outbox
-	publisher message.Publisher
-	log       *slog.Logger
-	metrics   *metrics
-	activity  func() // called when something moved, for WaitIdle
-	batch     int    // most events in flight
-	poll      time.Duration
-	lease     time.Duration
-	refusals  atomic.Int64 // of the carrier, in a row
+	module   string
+	outbox   outbox
+	carrier  Carrier
+	log      *slog.Logger
+	metrics  *metrics
+	activity func() // called when something moved, for WaitIdle
+	batch    int    // most events in flight
+	poll     time.Duration
+	lease    time.Duration
+	keep     time.Duration // age at which sent events leave the outbox
+	resend   time.Duration // what is sent again to a broker that was restarted and can't tell what it holds
+	refusals atomic.Int64  // of the carrier, in a row
 }
 
 // markAfter is how long a sent event may wait to be marked together with others.
 const markAfter = 10 * time.Millisecond
 
-// run relays until ctx ends, then marks what was taken and gives back the leases of the rest.
+// run relays until ctx ends. With a broker it does so in sessions, one a connection, since a broker that was away may have
+// forgotten the last it took.
 func (r *relay) run(ctx context.Context) {
+	broker, ok := r.carrier.(Broker)
+	if !ok {
+		r.session(ctx, ctx, r.carrier.Publisher().Publish)
+		return
+	}
+	for failures := 0; ctx.Err() == nil; {
+		c, err := broker.Connect(ctx)
+		if err == nil {
+			session, end := context.WithCancel(ctx)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				select {
+				case <-c.Lost():
+					end()
+				case <-session.Done():
+				}
+			}()
+			var forgotten int
+			if forgotten, err = r.heal(session, c); err == nil {
+				failures = 0
+				if forgotten > 0 {
+					r.metrics.rewound.WithLabelValues(r.module).Add(float64(forgotten))
+					r.log.Warn("the broker may have forgotten events that it took; they are sent again", "module", r.module, "events", forgotten)
+				}
+				r.session(ctx, session, c.Publish)
+			}
+			if session.Err() != nil {
+				err = nil // the connection was lost again
+			}
+			end()
+			<-ended
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if failures++; worthLogging(failures) {
+			r.log.Error("compare the outbox with the broker", "module", r.module, "failures", failures, "err", err)
+		}
+		pause(ctx, backoff(failures, 100*time.Millisecond, 5*time.Second))
+	}
+}
+
+// session relays until ctx ends and gives back the leases of what is not marked. life is that of the relay: while it lasts,
+// the end of ctx means that the connection is lost, and what was taken by it but not yet marked is sent again.
+func (r *relay) session(life, ctx context.Context, publish func(topic string, messages ...*message.Message) error) {
 	var (
 		inflight = map[string]struct{}{}
 		done     []string                     // taken, not yet marked
@@ -47,7 +96,7 @@ func (r *relay) run(ctx context.Context) {
 		shards[i] = make(chan record, r.batch)
 		workers.Go(func() {
 			for rec := range shards[i] {
-				if r.send(ctx, rec) {
+				if r.send(ctx, publish, rec) {
 					sent <- rec.ID
 				}
 			}
@@ -147,6 +196,9 @@ func (r *relay) run(ctx context.Context) {
 	for id := range sent {
 		done = append(done, id)
 	}
+	if life.Err() == nil {
+		done = nil
+	}
 	r.laydown(context.WithoutCancel(ctx), inflight, done)
 }
 
@@ -172,12 +224,12 @@ func (r *relay) laydown(ctx context.Context, inflight map[string]struct{}, done 
 
 // send publishes one event and says whether the carrier took it. An outage of the carrier costs no attempts: it goes on
 // trying, with growing pauses, until ctx ends.
-func (r *relay) send(ctx context.Context, rec record) bool {
+func (r *relay) send(ctx context.Context, publish func(topic string, messages ...*message.Message) error, rec record) bool {
 	for failures := 0; ctx.Err() == nil; {
 		failpoint.Hit("events.relay.before-publish")
 		msg := rec.message()
 		msg.SetContext(ctx)
-		err := r.publisher.Publish(Topic(rec.Name, rec.Key), msg)
+		err := publish(Topic(rec.Name, rec.Key), msg)
 		if err == nil {
 			failpoint.Hit("events.relay.after-publish")
 			if r.refusals.Load() > 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/events/jetstream"
+	"github.com/banyan-shop/banyan/platform/events/rabbitmq"
 )
 
 // carrier opens the bus by its scheme. The brokers' clients are heavy to compile, so only this program knows them.
@@ -16,6 +17,8 @@ func carrier(ctx context.Context, bus string, log *slog.Logger) (events.Carrier,
 	switch scheme {
 	case "nats", "tls":
 		return jetstream.New(ctx, jetstream.Config{URL: bus, Log: log})
+	case "amqp", "amqps":
+		return rabbitmq.New(ctx, rabbitmq.Config{URL: bus, Log: log})
 	}
 	return nil, fmt.Errorf("there is no carrier %q: write nats://host:4222, amqp://user:password@host:5672/ or kafka://host:9092", scheme)
 }

@@ -360,6 +360,7 @@ func TestLeavingConsulLosesNothing(t *testing.T) {
 		return running{p, deregister}
 	}
 	old := []running{start(), start()}
+	waitInstances(t, d, old[0].address, old[1].address)
 	over := make(chan struct{})
 	var clients sync.WaitGroup
 	for range 4 {

@@ -205,28 +205,40 @@ func (w *Wiring) Check() error {
 
 // Handler serves all contracts mounted so far under /rpc/. It belongs on the internal listener, never on the public one.
 func (w *Wiring) Handler() http.Handler {
-	mux := http.NewServeMux()
+	routes := routes{}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.servers {
-		s.mount(mux)
+		s.mount(routes)
 	}
-	return mux
+	return routes
 }
 
 // Handler serves this server's contract under /rpc/<module>/.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	s.mount(mux)
-	return mux
+	routes := routes{}
+	s.mount(routes)
+	return routes
 }
 
-func (s *Server) mount(mux *http.ServeMux) {
+func (s *Server) mount(r routes) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, m := range s.methods {
-		mux.Handle(m.Path(), s.handlers[m.Name].http())
+		r[m.Path()] = s.handlers[m.Name].http()
 	}
+}
+
+// routes are handlers by their whole path: there are no patterns to match.
+type routes map[string]http.Handler
+
+func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, ok := rs[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	h.ServeHTTP(w, r)
 }
 
 // Start opens the loopback listener of the wire placement; in other placements there is nothing to start. Every contract is

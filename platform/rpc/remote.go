@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -67,6 +68,7 @@ type endpoint struct {
 	*remote
 	request *http.Request // without a body: each try's is a copy
 	err     error         // why there can be none
+	bearer  atomic.Pointer[[]string]
 }
 
 func newEndpoint(method string, r *remote) *endpoint {

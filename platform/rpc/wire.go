@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -73,6 +75,11 @@ func readAll(b *bytes.Buffer, body io.Reader, length int64) error {
 	return err
 }
 
+// unmarshal takes what encoding/json takes, in half the time.
+func unmarshal(text []byte, v any) error { return jsonv2.Unmarshal(text, v, asV1) }
+
+var asV1 = jsonv1.DefaultOptionsV1()
+
 var errTooLong = errors.New("the message is over 16 MiB")
 
 // try is one request. It decodes an answer into res.
@@ -93,7 +100,7 @@ func (e *endpoint) try(ctx context.Context, token string, body []byte, res any) 
 	case answer.StatusCode != http.StatusOK:
 		return e.judge(refused(answer, b.Bytes()))
 	}
-	if err := json.Unmarshal(b.Bytes(), res); err != nil { // the callee is there, but what it did can't be told
+	if err := unmarshal(b.Bytes(), res); err != nil { // the callee is there, but what it did can't be told
 		return e.judge(outcome{err: noAnswer(err)})
 	}
 	return e.judge(outcome{})
@@ -111,26 +118,32 @@ func (e *endpoint) newRequest(ctx context.Context, now time.Time, token string, 
 		h["Connect-Timeout-Ms"] = []string{strconv.FormatInt(max(0, at.Sub(now).Milliseconds()), 10)}
 	}
 	if token != "" {
-		h["Authorization"] = []string{"Bearer " + token}
+		h["Authorization"] = e.authorization(token)
 	}
 	traceContext.Inject(ctx, propagation.HeaderCarrier(h))
 	r := e.request.WithContext(ctx)
-	u := *e.request.URL // a transport may change it
-	r.URL, r.Header, r.ContentLength = &u, h, int64(len(body))
-	// A connection that turns out to be closed before a byte was sent is replaced below us; that needs the body once more.
-	r.GetBody = func() (io.ReadCloser, error) {
-		p := &payload{}
-		p.Reset(body)
-		return p, nil
+	r.Header, r.ContentLength = h, int64(len(body))
+	if e.own == nil { // a transport of somebody else may change it
+		u := *r.URL
+		r.URL = &u
 	}
+	// A connection that turns out to be closed before a byte was sent is replaced below us; that needs the body once more.
+	// It is of a type that net/http knows to be in memory: for any other it would send the headers by themselves.
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body, _ = r.GetBody()
 	return r
 }
 
-// payload is a request's body.
-type payload struct{ bytes.Reader }
-
-func (*payload) Close() error { return nil }
+// authorization is the header value of a token. The last one is kept: for a while most calls have the same.
+func (e *endpoint) authorization(token string) []string {
+	const scheme = "Bearer "
+	if last := e.bearer.Load(); last != nil && (*last)[0][len(scheme):] == token {
+		return *last
+	}
+	value := []string{scheme + token}
+	e.bearer.Store(&value)
+	return value
+}
 
 // wireError is the body of an answer that is no answer.
 type wireError struct {
@@ -293,7 +306,7 @@ func decode(r *http.Request, req any) error {
 	case b.Len() == 0: // curl without a body
 		return nil
 	}
-	if err := json.Unmarshal(b.Bytes(), req); err != nil {
+	if err := unmarshal(b.Bytes(), req); err != nil {
 		return malformed("the request is no JSON of its type").Because(opaque{err})
 	}
 	return nil

@@ -129,6 +129,22 @@ func TestRetriesDoNotAmplify(t *testing.T) {
 	}
 }
 
+func TestACallIsTriedThreeTimesAtMost(t *testing.T) {
+	t.Parallel()
+	var tries atomic.Int64
+	s, _ := calling(t, rpc.Policy{Retries: 100}, fake{level: func(context.Context, levelRequest) (level, error) {
+		tries.Add(1)
+		return level{}, errs.Unavailablef("overloaded")
+	}})
+	for range 3 { // calls for the budget to count
+		_, _ = s.Adjust(t.Context(), levelRequest{})
+	}
+	before := tries.Load()
+	if _, err := s.Level(t.Context(), levelRequest{}); !errs.Is(err, errs.Unavailable) || tries.Load()-before != 3 {
+		t.Errorf("%d tries, %v", tries.Load()-before, err)
+	}
+}
+
 func TestAFailingLeafIsAskedLessAndLess(t *testing.T) {
 	t.Parallel()
 	var attempts atomic.Int64
@@ -150,8 +166,10 @@ func TestAFailingLeafIsAskedLessAndLess(t *testing.T) {
 func TestABreakerOpensAndHeals(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool
+	var giveUp atomic.Pointer[context.CancelFunc]
 	s, w := calling(t, rpc.Policy{Pause: 20 * time.Millisecond, Retries: -1}, fake{level: func(ctx context.Context, r levelRequest) (level, error) {
 		if r.SKU == "wait" {
+			(*giveUp.Load())()
 			<-ctx.Done()
 			return level{}, ctx.Err()
 		}
@@ -179,12 +197,16 @@ func TestABreakerOpensAndHeals(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	broken.Store(false)
-	// Probes that their callers give up must not keep the breaker half-open for ever.
-	shoptest.WaitFor(t, "a probe", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	// Probes that their callers give up must not keep the breaker half-open for ever, however many they are.
+	given := 0
+	shoptest.WaitFor(t, "three probes", func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		_, err := s.Level(ctx, levelRequest{SKU: "wait"})
-		return errs.Is(err, errs.NoAnswer)
+		giveUp.Store(&cancel)
+		if _, err := s.Level(ctx, levelRequest{SKU: "wait"}); errs.Is(err, errs.NoAnswer) {
+			given++
+		}
+		return given == 3
 	})
 	shoptest.WaitFor(t, "the breaker to close", func() bool {
 		_, err := s.Level(t.Context(), levelRequest{})
@@ -210,15 +232,19 @@ func TestWhatIsNotTheCalleesFaultOpensNoBreaker(t *testing.T) {
 	for range 40 {
 		_, _ = s.Level(t.Context(), levelRequest{})
 		_, _ = s.Level(t.Context(), levelRequest{SKU: "internal"})
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Millisecond, cancel)
-		if _, err := s.Level(ctx, levelRequest{SKU: "wait"}); !errs.Is(err, errs.NoAnswer) && !errs.Has(err, "cancelled") {
-			t.Fatalf("got %v", err)
-		}
-		ctx, cancel = context.WithTimeout(t.Context(), 2*time.Millisecond) // no fair time
-		_, _ = s.Level(ctx, levelRequest{SKU: "wait"})
-		cancel()
 	}
+	var callers sync.WaitGroup
+	for range 40 {
+		callers.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer time.AfterFunc(200*time.Millisecond, cancel).Stop() // the callee had its time, and still it is the caller who leaves
+			defer cancel()
+			if _, err := s.Level(ctx, levelRequest{SKU: "wait"}); !errs.Is(err, errs.NoAnswer) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	callers.Wait()
 	if got := status(t, w); got.Breaker != "closed" || got.Failures != 0 || got.Retries != 0 || got.InFlight != 0 {
 		t.Errorf("status %+v", got)
 	}
@@ -300,6 +326,11 @@ func TestABlockedCallEndsWithItsDeadline(t *testing.T) {
 			}()
 			w := rpc.NewWiring(rpc.Options{Log: quiet, Remotes: map[string]rpc.Remote{"stock": {Base: "http://" + listener.Addr().String()}}})
 			s := dial(w.Dialer("orders"))
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			if _, err := s.Level(ctx, levelRequest{}); !errs.Is(err, errs.NoAnswer) || status(t, w).Failures != 0 {
+				t.Errorf("with no time to answer: %v, %+v", err, status(t, w))
+			}
 			const limit = 150 * time.Millisecond
 			var late []time.Duration
 			for range 3 { // the least late counts: a busy machine may hold up any one

@@ -112,7 +112,9 @@ func TestAnOldAnswerInPlaceOfNone(t *testing.T) {
 		bob := auth.WithIdentity(t.Context(), auth.Identity{User: ids.ID("usr_bob"), Roles: []string{"customer"}})
 		admin := auth.WithIdentity(t.Context(), auth.Identity{User: ids.ID("usr_ann"), Roles: []string{"admin"}})
 		scoped := auth.WithIdentity(t.Context(), auth.Identity{User: ids.ID("usr_ann"), Roles: []string{"customer"}, Scopes: []string{"customer"}})
+		swapped := auth.WithIdentity(t.Context(), auth.Identity{User: ids.ID("usr_ann"), Scopes: []string{"customer"}})
 		for name, call := range map[string]func() (card, *rpc.Stale, error){
+			"a scope of the role's name": func() (card, *rpc.Stale, error) { return stale(swapped, cardOf, c, "mug") },
 			"who did not allow it": func() (card, *rpc.Stale, error) {
 				got, err := cardOf.Call(ann, c, levelRequest{SKU: "mug"})
 				return got, nil, err

@@ -194,7 +194,8 @@ func TestAProductPageSurvivesItsCatalog(t *testing.T) {
 	if fields, _ := shown(t, fresh); fields["stale"] != nil {
 		t.Error("a fresh page speaks of stale parts")
 	}
-	for method, part := range map[string]string{"Product": "product", "Quote": "shipping"} {
+	for _, c := range []struct{ method, part string }{{"Product", "product"}, {"Quote", "shipping"}} {
+		method, part := c.method, c.part
 		for _, with := range []*errs.Error{errs.Unavailablef("away"), errs.New(errs.NoAnswer, "", "slow")} {
 			b.fail(method, with)
 			page, err := b.productPage(ann, string(b.mug))

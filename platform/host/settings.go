@@ -41,6 +41,7 @@ type Settings struct {
 	Events EventsSettings `yaml:"events"`
 	Calls  CallSettings   `yaml:"calls"`
 	Drain  DrainSettings  `yaml:"drain"`
+	Consul ConsulSettings `yaml:"consul"`
 }
 
 // PoolSettings are the connections to PostgreSQL.
@@ -77,7 +78,18 @@ type EventsSettings struct {
 
 // CallSettings tune calls between modules.
 type CallSettings struct {
-	Deadline time.Duration `yaml:"deadline" min:"10ms" max:"1m"`
+	Deadline   time.Duration `yaml:"deadline" min:"10ms" max:"1m"`
+	Concurrent int           `yaml:"concurrent" min:"1" max:"100000"` // under way at one callee elsewhere
+	Failing    float64       `yaml:"failing" min:"0.01" max:"1"`      // share of failing tries that opens its breaker
+	Pause      time.Duration `yaml:"pause" min:"10ms" max:"5m"`       // of an open breaker
+	Retries    float64       `yaml:"retries" min:"0.001" max:"1"`     // for each call
+}
+
+// ConsulSettings say how this process finds others by consul:// addresses, and is found.
+type ConsulSettings struct {
+	Agent     string           `yaml:"agent"`     // host:port; "" is CONSUL_HTTP_ADDR, else 127.0.0.1:8500
+	Token     telemetry.Secret `yaml:"token"`     // "" is CONSUL_HTTP_TOKEN
+	Advertise string           `yaml:"advertise"` // the host by which others reach this process; "" is the machine's name
 }
 
 // DrainSettings say how a stop goes.
@@ -99,7 +111,7 @@ func Defaults() Settings {
 		Trace:     TraceSettings{Ratio: 1},
 		Web:       WebSettings{Burst: 200},
 		Events:    EventsSettings{Handlers: 4, Attempts: 8, Poll: 250 * time.Millisecond},
-		Calls:     CallSettings{Deadline: 2 * time.Second},
+		Calls:     CallSettings{Deadline: 2 * time.Second, Concurrent: 256, Failing: 0.5, Pause: time.Second, Retries: 0.1},
 		Drain:     DrainSettings{Timeout: 20 * time.Second},
 	}
 }

@@ -87,7 +87,8 @@ type Host struct {
 	bus         *events.Bus
 	rpc         *http.Server
 	web         *web.Server
-	state       atomic.Value // string: why it is not ready, "" when it is
+	withdraw    []func(context.Context) error // from Consul
+	state       atomic.Value                  // string: why it is not ready, "" when it is
 	ready       readiness
 	stopRunning context.CancelFunc
 	running     sync.WaitGroup // background work

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/telemetry"
@@ -54,7 +55,10 @@ func (h *Host) start(ctx context.Context) error {
 		h.running.Go(func() { h.purge(running, module, db) })
 	}
 	h.state.Store("")
-	return h.startWeb()
+	if err := h.startWeb(); err != nil {
+		return err
+	}
+	return h.announce(ctx)
 }
 
 // startCalls lets other processes call the modules here. It comes after the demo data, so that whoever needs that of another
@@ -63,7 +67,7 @@ func (h *Host) startCalls() {
 	if h.rpcListener == nil {
 		return
 	}
-	h.rpc = &http.Server{Handler: h.internal(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
+	h.rpc = &http.Server{Handler: discovery.Draining(h.internal(), h.draining), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
 	server := h.rpc
 	h.serving.Go(func() {
 		if err := server.Serve(h.rpcListener); !errors.Is(err, http.ErrServerClosed) {
@@ -280,9 +284,13 @@ func (h *Host) Wait(ctx context.Context) error {
 func (h *Host) Close(ctx context.Context) error {
 	var all []error
 	serving := h.state.Swap("stopping") == ""
-	if serving && h.Settings.Drain.Delay > 0 {
+	for _, withdraw := range h.withdraw {
+		all = append(all, withdraw(ctx))
+	}
+	h.withdraw = nil
+	if delay := h.drainDelay(); serving && delay > 0 {
 		select {
-		case <-time.After(h.Settings.Drain.Delay):
+		case <-time.After(delay):
 		case <-ctx.Done():
 		}
 	}
@@ -321,6 +329,21 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	return errors.Join(all...)
 }
+
+// drainDelay is how long to serve on after readiness went. Other processes hold connections to this one: they must have had time
+// to let go of those they do not use, see discovery.Draining.
+func (h *Host) drainDelay() time.Duration {
+	if h.Settings.Drain.Delay == 0 && h.Plan.Split() {
+		return discovery.IdleTimeout + time.Second
+	}
+	return h.Settings.Drain.Delay
+}
+
+// DrainTime is how long Close may take: the delay, and the time for what is under way.
+func (h *Host) DrainTime() time.Duration { return h.drainDelay() + h.Settings.Drain.Timeout }
+
+// draining says whether this process is about to stop.
+func (h *Host) draining() bool { return h.state.Load() == "stopping" }
 
 func waitFor(ctx context.Context, g *sync.WaitGroup) bool {
 	done := make(chan struct{})

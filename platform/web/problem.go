@@ -51,11 +51,11 @@ func notFound() error { return errs.NotFoundf("There is nothing at this address.
 // retryAfter is the seconds to wait by code, where waiting helps.
 var retryAfter = map[string]string{
 	string(errs.RateLimited): "1", string(errs.Unavailable): "1", string(errs.NoAnswer): "2",
-	"request_in_progress": "1", "checkout_in_progress": "2", "circuit_open": "5", "not_served": "5",
+	"request_in_progress": "1", "checkout_in_progress": "2", "circuit_open": "5", "bulkhead_full": "1", "not_served": "5",
 }
 
 // upstream are the codes of calls between modules that failed on their way.
-var upstream = map[string]bool{string(errs.Unavailable): true, string(errs.NoAnswer): true, "circuit_open": true, "not_served": true}
+var upstream = map[string]bool{string(errs.Unavailable): true, string(errs.NoAnswer): true, "circuit_open": true, "bulkhead_full": true, "not_served": true}
 
 // fail writes err as a problem and logs it if it is our fault.
 func (x *exchange) fail(err error) {

@@ -70,6 +70,7 @@ var platformProblems = []Problem{
 	{"rate_limited", "Too many requests", "The limit for this caller is used up. Wait for the seconds in Retry-After; RateLimit-Remaining tells how much is left."},
 	{"internal", "Something went wrong on our side", "It is logged under the request id. Trying again may help."},
 	{"unavailable", "Not available at the moment", "Nothing has happened. Try again after the seconds in Retry-After."},
+	{"bulkhead_full", "A part of the shop is busy", "It has as many requests under way as it can take. Nothing has happened; try again after the seconds in Retry-After."},
 	{"circuit_open", "A part of the shop is resting", "Too many calls to it failed, so it is left alone for a moment. Nothing has happened; try again after the seconds in Retry-After."},
 	{"not_served", "Not served here", "No process serves this part of the shop at the moment. Nothing has happened; try again later."},
 	{"no_answer", "No answer", "A part of the shop did not answer, and the request may have taken effect. Ask again with the same Idempotency-Key, or look at the object."},

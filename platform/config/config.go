@@ -118,13 +118,13 @@ func (s *Source) Unknown() error {
 	if s.file != nil && s.file.root != nil {
 		for i := 0; i+1 < len(s.file.root.Content); i += 2 {
 			if key := s.file.root.Content[i]; !s.known[key.Value] {
-				es.add(s.file.at(key, "unknown key %q%s", key.Value, didYouMean(key.Value, known)))
+				es.add(s.file.at(key, "unknown key %q%s", key.Value, DidYouMean(key.Value, known)))
 			}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.flags)) {
 		if top, _, _ := strings.Cut(key, "."); !s.known[top] {
-			es.add(Problem{Place: flagName(key), Message: fmt.Sprintf("no such setting%s", didYouMean(top, known))})
+			es.add(Problem{Place: flagName(key), Message: fmt.Sprintf("no such setting%s", DidYouMean(top, known))})
 		}
 	}
 	return es.err()
@@ -142,7 +142,7 @@ func (s *Source) Strangers() []string {
 	var found []string
 	for _, key := range slices.Sorted(maps.Keys(s.env)) {
 		if top, _, _ := strings.Cut(key, "."); !s.known[top] {
-			hint := didYouMean(top, known)
+			hint := DidYouMean(top, known)
 			if hint != "" {
 				hint = strings.ReplaceAll(hint, `"`, "")
 				name, _, _ := strings.Cut(strings.TrimPrefix(hint, "; did you mean "), "?")

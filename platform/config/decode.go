@@ -219,7 +219,7 @@ func (d *decoder) structure(v reflect.Value, n *yaml.Node, key string) {
 		if n != nil {
 			for i := 0; i+1 < len(n.Content); i += 2 {
 				if k := n.Content[i]; !slices.Contains(names, k.Value) {
-					d.es.add(d.source.file.at(k, "unknown key %q in %s%s", k.Value, key, didYouMean(k.Value, names)))
+					d.es.add(d.source.file.at(k, "unknown key %q in %s%s", k.Value, key, DidYouMean(k.Value, names)))
 				}
 			}
 		}
@@ -229,7 +229,7 @@ func (d *decoder) structure(v reflect.Value, n *yaml.Node, key string) {
 				if _, isFlag := d.source.flags[join(key, part)]; isFlag {
 					place = flagName(join(key, part))
 				}
-				d.es.add(Problem{Place: place, Message: fmt.Sprintf("unknown key %q in %s%s", part, key, didYouMean(part, names))})
+				d.es.add(Problem{Place: place, Message: fmt.Sprintf("unknown key %q in %s%s", part, key, DidYouMean(part, names))})
 			}
 		}
 	}
@@ -522,7 +522,7 @@ func (d *decoder) bounds(v reflect.Value, tag reflect.StructTag, n *yaml.Node, k
 	if allowed := tag.Get("oneof"); allowed != "" && v.Kind() == reflect.String {
 		words := strings.Fields(allowed)
 		if !slices.Contains(words, v.String()) {
-			d.es.add(d.problem(key, n, "%s must be one of %s%s", key, strings.Join(words, ", "), didYouMean(v.String(), words)))
+			d.es.add(d.problem(key, n, "%s must be one of %s%s", key, strings.Join(words, ", "), DidYouMean(v.String(), words)))
 		}
 	}
 	for _, b := range []struct {

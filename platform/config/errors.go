@@ -72,8 +72,8 @@ func Bad(key, format string, args ...any) error {
 	return &keyError{key, fmt.Sprintf(format, args...)}
 }
 
-// didYouMean is "; did you mean "listen"?" when a candidate is near enough, else "".
-func didYouMean(word string, candidates []string) string {
+// DidYouMean is "; did you mean "listen"?" when a candidate is near enough, else "".
+func DidYouMean(word string, candidates []string) string {
 	best, near := "", 1+len(word)/3
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), c); d <= near && (best == "" || d < distance(strings.ToLower(word), best)) {

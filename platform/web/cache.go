@@ -13,20 +13,22 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/banyan-shop/banyan/platform/errs"
 )
 
 // cache keeps answers of routes with a Cache, and lets one request fetch what many ask for at once. An answer is not told
 // after its time, nor after one of its tags was invalidated, not even when it was under way at that moment.
+//
+// Memory is bounded by forgetting the older half of the answers: they live for seconds, so that who is used most matters
+// little.
 type cache struct {
-	most    time.Duration // Config.CacheFor
-	answers *otter.Cache[string, *cached]
-	facts   map[string]*atomic.Uint64 // how often a tag was invalidated
+	most  time.Duration             // Config.CacheFor
+	facts map[string]*atomic.Uint64 // how often a tag was invalidated
 
-	mu      sync.Mutex
-	flights map[string]*flight
+	mu         sync.Mutex
+	young, old map[string]*cached
+	size       int // bytes of the young ones
+	flights    map[string]*flight
 }
 
 const (
@@ -56,18 +58,13 @@ func newCache(most time.Duration, routes []*served) *cache {
 	if most <= 0 {
 		return nil
 	}
-	c := &cache{most: most, facts: map[string]*atomic.Uint64{}, flights: map[string]*flight{}}
+	c := &cache{most: most, facts: map[string]*atomic.Uint64{}, flights: map[string]*flight{}, young: map[string]*cached{}}
 	for _, rt := range routes {
 		for _, tag := range rt.Cache.Tags {
 			c.facts[tag] = &atomic.Uint64{}
 		}
 	}
 	c.facts[""] = &atomic.Uint64{} // everybody's tag
-	c.answers = otter.Must(&otter.Options[string, *cached]{
-		MaximumWeight:    maxCache,
-		Weigher:          func(key string, a *cached) uint32 { return uint32(len(key) + len(a.body) + 512) },
-		ExpiryCalculator: otter.ExpiryWriting[string, *cached](most),
-	})
 	return c
 }
 
@@ -96,6 +93,19 @@ func (c *cache) version(tags []string) uint64 {
 	return v
 }
 
+func (c *cache) get(key string, version uint64, now time.Time) *cached {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, ok := c.young[key]
+	if !ok {
+		a, ok = c.old[key]
+	}
+	if !ok || a.version != version || !now.Before(a.until) {
+		return nil
+	}
+	return a
+}
+
 // join is the flight for the key, and whether the caller is the one to fetch. Nobody joins a flight from before an
 // invalidation.
 func (c *cache) join(key string, version uint64) (f *flight, fetch bool) {
@@ -109,12 +119,19 @@ func (c *cache) join(key string, version uint64) (f *flight, fetch bool) {
 	return f, true
 }
 
+// land keeps what came of the flight, if anything, and lets go whoever waits for it.
 func (c *cache) land(key string, f *flight) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.flights[key] == f {
 		delete(c.flights, key)
 	}
-	c.mu.Unlock()
+	if f.answer != nil {
+		if c.size += len(key) + len(f.answer.body) + 512; c.size > maxCache/2 {
+			c.old, c.young, c.size = c.young, map[string]*cached{}, 0
+		}
+		c.young[key] = f.answer
+	}
 	close(f.done)
 }
 
@@ -156,7 +173,7 @@ func (x *exchange) recall() {
 	}
 	for {
 		asked, version := time.Now(), c.version(x.route.Cache.Tags)
-		if a, ok := c.answers.GetIfPresent(key); ok && a.version == version && asked.Before(a.until) {
+		if a := c.get(key, version, asked); a != nil {
 			x.tell(a, cacheHit)
 			return
 		}
@@ -207,9 +224,6 @@ func (x *exchange) fetch(key string, f *flight, asked time.Time) {
 			f.failed, f.left = p != nil || rec.status >= http.StatusInternalServerError, rec.status == 0
 			if p == nil {
 				f.answer = rec.keep(asked, min(c.most, x.route.Cache.For), f.version)
-			}
-			if f.answer != nil && c.version(x.route.Cache.Tags) == f.version {
-				c.answers.Set(key, f.answer)
 			}
 			c.land(key, f)
 			switch {

@@ -28,6 +28,13 @@ var take = redis.NewScript(script)
 //go:embed take.lua
 var script string
 
+// The client writes to stderr by itself. What it says comes with the errors, too.
+func init() { redis.SetLogger(silence{}) }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
 // Limiter is a web.Limiter.
 type Limiter struct {
 	client    *redis.Client
@@ -46,7 +53,7 @@ func Open(url, prefix string) (*Limiter, error) {
 		return nil, fmt.Errorf("the address of Redis must be like redis://host:6379/0 or rediss://user:password@host:6379/0")
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
-	o.MaxRetries = -1 // one answer or none
+	o.MaxRetries, o.DialerRetries = -1, 1 // one answer or none
 	o.ContextTimeoutEnabled = true
 	return &Limiter{client: redis.NewClient(o), prefix: prefix}, nil
 }

@@ -10,146 +10,208 @@ import (
 // Overload says when requests are turned away because there is more to do than can be done. What runs in this process is
 // one group, each module elsewhere another, so that a slow module holds up nobody else.
 //
-// A group lets in as many requests at once as it can while answers stay near their usual time: more while all goes well,
-// fewer when most answers are late. Nobody queues. Sheddable routes may fill 60 % of the places, Normal ones 80 %, and the
-// rest is kept for Critical ones. Long polls and streams take no place, since they mostly wait.
+// By Little's law the requests inside a group are its answers a second times how long one takes. Those that would be inside
+// if all took their usual time are always let in; beyond them only as many as can wait for Delay. Nobody queues at the
+// door. Sheddable routes may use 60 % of that room, Normal ones 80 %, and the rest is kept for Critical ones. Long polls and
+// streams are not counted, since they mostly wait. A route that is late while the rest of its group is not, such as a
+// checkout whose provider of payments has become slow, is set apart until that is over: at most 256 of it may be inside.
 type Overload struct {
-	// Delay is how much later than usual most answers may come; 100 ms is a good one. 0 turns nobody away.
+	// Delay is how much later than usual answers may come; 100 ms is a good one. 0 turns nobody away.
 	Delay time.Duration
 	// Max is the most requests of a group at once, and the most that wait in long polls and streams; default 4096.
 	Max int
 }
 
-// shares are the parts of the places that each criticality may fill.
+// shares are the parts of the room that each criticality may use.
 var shares = [...]float64{Normal: 0.8, Sheddable: 0.6, Critical: 1}
 
 const (
-	fewestPlaces  = 8
-	firstPlaces   = 256
-	mostPlaces    = 4096
-	fewestAnswers = 8                // answers that make an opinion
-	probeEvery    = 10 * time.Second // how often a group that was full looks again what is usual
-	longestProbe  = 3 * time.Second
+	leastRoom  = 8
+	firstRoom  = 32
+	mostInside = 4096
+	mostAlone  = 256              // requests of a route that is late by itself
+	busy       = 100              // answers a second below which a few late ones of a route say little
+	opinion    = 8                // answers that make one
+	relearning = 32               // answers that are believed when what is usual has to be learnt again
+	patience   = 10 * time.Second // for which they may come as they come then
 )
 
-// load is the state of one group.
+// load is the state of one group. Times are in seconds.
 type load struct {
-	delay time.Duration
-	most  float64
+	delay float64 // Overload.Delay
+	most  int
 
 	mu      sync.Mutex
-	places  float64 // how many requests may be inside
 	inside  int
 	waiting int
 
-	began    time.Time // of the window
-	judged   time.Time // answers to requests from before this one are not judged: they met other circumstances
-	answers  int
-	late     int
-	full     bool // somebody was turned away in this window, or half of the places were taken
-	wasFull  bool // the same, since the last probe
-	probing  bool
-	probedAt time.Time
+	routes  []*pace
+	natural float64 // requests inside if all took their usual time
+	room    float64 // how many more there may be
+	rate    float64 // answers a second
+	late    float64 // how much later than usual about the fastest tenth of the answers come: what all have in common
+
+	// The window, of a few Delays, after which these are looked at again.
+	began   time.Time
+	answers int
+	usual   float64 // of all answers together
+	full    bool    // somebody was turned away, or half of the room was used
+
+	// What became of those let in since the room was last made smaller.
+	cut              time.Time
+	fresh, freshLate int
+	relearn          int       // answers yet to be believed
+	patient          time.Time // until when nothing is made of late answers
 }
 
-// pace is how fast a route answers when nobody is in its way: about the fastest fifth of its answers. The group's mutex
-// guards it.
-type pace struct{ usual float64 }
+// pace is how fast a route answers when nobody is in its way. The group's mutex guards it.
+type pace struct {
+	usual  float64 // about the fastest fifth of its answers
+	late   float64 // how much later than that the newest came
+	at     time.Time
+	odd    int  // answers in a row that speak against where the route is
+	alone  bool // it is late by itself, so that its requests are not among those of the group
+	inside int  // its requests while it is alone
+}
 
 func newLoad(o Overload) *load {
-	most := float64(o.Max)
-	if o.Max <= 0 {
-		most = mostPlaces
+	l := &load{delay: o.Delay.Seconds(), most: o.Max}
+	if l.most <= 0 {
+		l.most = mostInside
 	}
-	return &load{delay: o.Delay, most: most, places: min(firstPlaces, most)}
+	l.room = min(firstRoom, float64(l.most))
+	return l
 }
 
-// enter takes a place, or says that there is none.
-func (l *load) enter(c Criticality, now time.Time) bool {
+// enter lets a request in, or says that there is no room. Whether it is one of a route that is alone is for leave.
+func (l *load) enter(p *pace, c Criticality, now time.Time) (ok, alone bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.reflect(now)
-	places := l.places
-	if l.probing {
-		places = max(places/4, fewestPlaces/2)
+	if p.alone {
+		if p.inside >= min(mostAlone, l.most) {
+			return false, true
+		}
+		p.inside++
+		return true, true
 	}
-	if float64(l.inside) >= places*shares[c] {
+	l.reflect(now)
+	beyond := float64(l.inside) - l.natural
+	if beyond >= l.room*shares[c] || l.inside >= l.most {
 		l.full = true
-		return false
+		return false, false
 	}
 	l.inside++
-	l.full = l.full || float64(l.inside) > places/2
-	return true
+	l.full = l.full || beyond > l.room/2
+	return true, false
 }
 
-// leave gives the place back. Only good answers say how fast the group is: refusals are quick however busy it may be.
-func (l *load) leave(p *pace, started, now time.Time, good bool) {
+// leave lets a request out. Only good answers say how fast the group is: refusals are quick however busy it may be.
+func (l *load) leave(p *pace, alone bool, entered, now time.Time, good bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.inside--
-	if good && !started.Before(l.judged) {
-		took := float64(now.Sub(started))
-		l.answers++
-		if p.usual == 0 {
-			p.usual = took
-		}
-		if took > p.usual+float64(l.delay) {
-			l.late++
-		}
-		switch {
-		case l.probing:
-			p.usual += (took - p.usual) / 2
-		case took < p.usual:
-			p.usual += (took - p.usual) / 8
-		case !l.full: // a queue of ours must not become what is usual
-			p.usual += (took - p.usual) / 64
-		}
+	if alone {
+		p.inside--
+	} else {
+		l.inside--
 	}
 	l.reflect(now)
-}
-
-// reflect changes the number of places when enough has been seen.
-func (l *load) reflect(now time.Time) {
-	if l.began.IsZero() {
-		l.began, l.probedAt = now, now
-	}
-	age := now.Sub(l.began)
-	switch {
-	case l.probing && l.answers < fewestAnswers && age < longestProbe:
-		return
-	case age < 2*l.delay, l.answers < fewestAnswers && age < time.Second:
+	if !good {
 		return
 	}
-	l.wasFull = l.wasFull || l.full
-	switch {
-	case l.probing:
-		l.probing = false
-		l.judged = now
-	case !l.full:
-	case l.answers > 0 && l.late*2 >= l.answers:
-		l.places = max(fewestPlaces, l.places*0.8)
-		l.judged = now
-	case l.late*10 > l.answers:
-		l.places = min(l.most, l.places*1.05)
-	default:
-		l.places = min(l.most, l.places*1.25)
+	took := now.Sub(entered).Seconds()
+	if p.usual == 0 {
+		p.usual = took
 	}
-	// After a while of being full nobody knows any more what is usual, and a part of the shop that has become slow by
-	// itself must not be taken for a queue: let few in for a moment and look.
-	if now.Sub(l.probedAt) >= probeEvery {
-		l.probing, l.wasFull, l.probedAt = l.wasFull, false, now
-		if l.probing {
-			l.judged = now
+	late := max(0, took-p.usual)
+	l.part(p, late, now)
+	if alone || p.alone {
+		return
+	}
+	switch {
+	case l.relearn > 0:
+		l.relearn--
+		p.usual += (took - p.usual) / 2
+	case took < p.usual:
+		p.usual += (took - p.usual) / 8
+	case !l.full: // a queue of ours must not become what is usual
+		p.usual += late / 64
+	}
+	if late < l.late {
+		l.late += (late - l.late) / 4
+	} else {
+		l.late += (late - l.late) / 64
+	}
+	if !entered.Before(l.cut) {
+		l.fresh++
+		if late > 4*l.delay {
+			l.freshLate++
 		}
 	}
-	l.began, l.answers, l.late, l.full = now, 0, 0, false
+	l.answers++
+	l.usual += p.usual
+}
+
+// part sets a route apart that is late while another is not, and takes it back when it no longer is.
+func (l *load) part(p *pace, late float64, now time.Time) {
+	p.late += (late - p.late) / 8
+	p.at = now
+	if p.alone && late < l.delay/2 || !p.alone && late > 2*l.delay {
+		p.odd++
+	} else {
+		p.odd = 0
+	}
+	if p.odd < 2*opinion || l.rate < busy && !p.alone {
+		return
+	}
+	p.odd = 0
+	if p.alone {
+		p.alone = false
+		return
+	}
+	for _, other := range l.routes {
+		p.alone = p.alone || other != p && !other.alone && now.Sub(other.at) < time.Second && 2*other.late+l.delay/2 < p.late
+	}
+}
+
+// reflect looks at the last window when it is over.
+func (l *load) reflect(now time.Time) {
+	if l.began.IsZero() {
+		l.began = now
+	}
+	age := now.Sub(l.began).Seconds()
+	if age < 2*l.delay || l.answers < opinion && age < 1 {
+		return
+	}
+	l.rate += (float64(l.answers)/age - l.rate) / 2
+	if l.answers > 0 {
+		l.natural += (l.rate*l.usual/float64(l.answers) - l.natural) / 2
+	}
+	switch {
+	case !l.full:
+		if l.room > firstRoom {
+			l.room *= 0.98
+		}
+	case now.Before(l.patient):
+		l.room = min(float64(l.most), l.room*1.25)
+	case l.late > l.delay:
+		if room := max(leastRoom, l.rate*l.delay); room < 0.9*l.room {
+			l.room, l.cut, l.fresh, l.freshLate = room, now, 0, 0
+		}
+	case l.late < l.delay/2:
+		l.room = min(float64(l.most), l.room*1.25)
+	}
+	// When even those are late who found little before them, that is no queue of ours: it is how fast things are now.
+	if l.full && l.fresh >= opinion && l.freshLate*2 > l.fresh && now.After(l.patient) {
+		l.relearn, l.patient, l.late = relearning, now.Add(patience), 0
+	}
+	l.began, l.answers, l.usual, l.full = now, 0, 0, false
 }
 
 // wait takes one of the places of those that wait.
 func (l *load) wait() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if float64(l.waiting) >= l.most {
+	if l.waiting >= l.most {
 		return false
 	}
 	l.waiting++
@@ -164,7 +226,7 @@ func (l *load) endWait() {
 
 var errOverloaded = errs.New(errs.Unavailable, "overloaded", "There is more to do than can be done.")
 
-// enter gives the request a place in its group and returns what gives it back; false when it has been turned away.
+// enter lets the request into its group and returns what lets it out; false when it has been turned away.
 func (x *exchange) enter() (leave func(), ok bool) {
 	l, rt := x.served.load, x.route
 	if l == nil {
@@ -178,11 +240,12 @@ func (x *exchange) enter() (leave func(), ok bool) {
 		return l.endWait, true
 	}
 	entered := time.Now()
-	if !l.enter(rt.Criticality, entered) {
+	ok, alone := l.enter(&x.served.pace, rt.Criticality, entered)
+	if !ok {
 		x.fail(errOverloaded)
 		return nil, false
 	}
 	return func() {
-		l.leave(&x.served.pace, entered, time.Now(), !x.abandoned && x.c.Response().Status < 400)
+		l.leave(&x.served.pace, alone, entered, time.Now(), !x.abandoned && x.c.Response().Status < 400)
 	}, true
 }

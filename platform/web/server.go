@@ -128,6 +128,7 @@ func NewServer(c Config) (*Server, error) {
 				loads[group] = newLoad(c.Overload)
 			}
 			sv.load = loads[group]
+			sv.load.routes = append(sv.load.routes, &sv.pace)
 		}
 		h := func(c echo.Context) error {
 			c.(*carrier).x.serve(sv)

@@ -169,7 +169,7 @@ func (h *Host) startWeb() error {
 	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
 	c := web.Config{
-		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
+		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.readiness,
 		Observe: func(method, route string, status int, took time.Duration) {
 			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
 		},
@@ -231,9 +231,24 @@ func (h *Host) startOps() error {
 
 // readiness remembers for a second what the databases said: balancers ask often.
 type readiness struct {
-	mu   sync.Mutex
-	at   time.Time
-	last error
+	mu      sync.Mutex
+	at      time.Time
+	last    error
+	modules map[string]string // why not, for strangers
+}
+
+// readiness is Ready for strangers: what the databases say in their own words stays in the log.
+func (h *Host) readiness(ctx context.Context) web.Readiness {
+	err := h.Ready(ctx)
+	if why := h.state.Load().(string); why != "" {
+		return web.Readiness{Process: why}
+	}
+	h.ready.mu.Lock()
+	defer h.ready.mu.Unlock()
+	if err != nil {
+		h.log.WarnContext(ctx, "not ready", "err", err)
+	}
+	return web.Readiness{Modules: h.ready.modules}
 }
 
 // Ready is nil when traffic is welcome, else why not, module by module.
@@ -249,14 +264,17 @@ func (h *Host) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	var all []error
+	modules := map[string]string{}
 	for _, i := range h.instances {
+		modules[i.name] = ""
 		if db := h.dbs[i.name]; db != nil {
 			if err := alive(ctx, db); err != nil {
+				modules[i.name] = "database unreachable"
 				all = append(all, fmt.Errorf("database of %s: %w", i.name, err))
 			}
 		}
 	}
-	h.ready.at, h.ready.last = time.Now(), errors.Join(all...)
+	h.ready.at, h.ready.last, h.ready.modules = time.Now(), errors.Join(all...), modules
 	return h.ready.last
 }
 

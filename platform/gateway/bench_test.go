@@ -68,7 +68,7 @@ func BenchmarkForward(b *testing.B) {
 	web.Get(router.Remote("shop", gateway.Forward(gateway.ForwardOptions{
 		Module: "shop", Target: to{u.Host, transport()},
 		Token: func(_ context.Context, id auth.Identity) (string, error) {
-			return internal.IssueInternal(web.GatewayCaller, "shop", id)
+			return internal.IssueInternal(auth.Gateway, "shop", id)
 		},
 	})), "/v1/things/{id}", web.SignedIn, web.Route{ID: "thing"}, nothing)
 	full, err := web.NewServer(web.Config{

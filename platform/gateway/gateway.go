@@ -30,7 +30,7 @@ type ForwardOptions struct {
 	// returns reach the client as they are, so no instance is errs.Unavailable with code not_served. It must not compress,
 	// nor keep idle connections longer than the 60 s for which the other end does. Nil serves nothing.
 	Target http.RoundTripper
-	// Token is by whom the request is made, signed for the module; (*auth.Internal).IssueInternal from web.GatewayCaller
+	// Token is by whom the request is made, signed for the module; (*auth.Internal).IssueInternal from auth.Gateway
 	// to Module is one.
 	Token func(ctx context.Context, id auth.Identity) (string, error)
 	// Log gets what goes wrong after an answer has begun; nil is slog.Default().

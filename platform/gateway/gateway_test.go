@@ -72,17 +72,16 @@ func setup(t *testing.T, changes ...func(*change)) *bundle {
 	fatal(t, err)
 	b.keys = keys
 	verifier := auth.NewVerifier(func(context.Context) (auth.JWKS, error) { return keys.JWKS(), nil }, nil)
-	b.tokens = process(t, nil)
-	known := b.tokens
+	b.tokens = process(t)
+	inner := b.tokens
 	if c.unknownKey {
-		known = process(t, nil)
+		inner = process(t)
 	}
-	inner := process(t, func(context.Context) (auth.JWKS, error) { return known.JWKS(), nil })
 
 	r := web.NewRouter()
 	declare(r.Module("shop", nil))
 	c.declare(r.Module("shop", nil))
-	config := web.Config{Router: r, Log: log, Verify: verifier.Verify, Gateway: inner.VerifyInternal, Limit: web.Limit{PerSecond: 0.001, Burst: 3}}
+	config := web.Config{Router: r, Log: log, Verify: verifier.Verify, Gateway: inner.VerifyForwarded, Limit: web.Limit{PerSecond: 0.001, Burst: 3}}
 	if c.inner != nil {
 		c.inner(&config)
 	}
@@ -107,14 +106,14 @@ func setup(t *testing.T, changes ...func(*change)) *bundle {
 	}
 	if c.token == nil {
 		c.token = func(_ context.Context, id auth.Identity) (string, error) {
-			return b.tokens.IssueInternal(web.GatewayCaller, "shop", id)
+			return b.tokens.IssueInternal(auth.Gateway, "shop", id)
 		}
 	}
 	r = web.NewRouter()
 	remote := r.Remote("shop", gateway.Forward(gateway.ForwardOptions{Module: "shop", Target: c.target, Log: log, Token: c.token}))
 	declare(remote)
 	c.declare(remote)
-	config = web.Config{Router: r, Log: log, Verify: verifier.Verify, Gateway: b.tokens.VerifyInternal}
+	config = web.Config{Router: r, Log: log, Verify: verifier.Verify, Gateway: b.tokens.VerifyForwarded}
 	if c.edge != nil {
 		c.edge(&config)
 	}
@@ -124,11 +123,12 @@ func setup(t *testing.T, changes ...func(*change)) *bundle {
 	return b
 }
 
-func process(t *testing.T, peers auth.KeySource) *auth.Internal {
+// process is one of a shop of its own: those of one shop share the key.
+func process(t *testing.T) *auth.Internal {
 	t.Helper()
 	key, err := auth.NewKey()
 	fatal(t, err)
-	return auth.NewInternal(key, peers, nil)
+	return auth.NewInternal(key, nil, nil)
 }
 
 func fatal(t *testing.T, err error) {
@@ -369,7 +369,7 @@ func TestTheModuleBelievesGatewaysOnly(t *testing.T) {
 		fatal(t, err)
 		return "Banyan-Gateway: " + token
 	}
-	good := issue(b.tokens, web.GatewayCaller, "shop", "eve")
+	good := issue(b.tokens, auth.Gateway, "shop", "eve")
 	from := "X-Forwarded-For: 9.9.9.9"
 	for name, c := range map[string]struct {
 		target  string
@@ -378,9 +378,9 @@ func TestTheModuleBelievesGatewaysOnly(t *testing.T) {
 		code    string
 	}{
 		"a gateway":                           {"/v1/me", []string{good, from}, 200, ""},
-		"a token for another module":          {"/v1/me", []string{issue(b.tokens, web.GatewayCaller, "payments", "eve"), from}, 401, "token_invalid"},
+		"a token for another module":          {"/v1/me", []string{issue(b.tokens, auth.Gateway, "payments", "eve"), from}, 401, "token_invalid"},
 		"a token of a module":                 {"/v1/me", []string{issue(b.tokens, "orders", "shop", "eve"), from}, 401, "token_invalid"},
-		"a token by an unknown key":           {"/v1/me", []string{issue(process(t, nil), web.GatewayCaller, "shop", "eve"), from}, 401, "token_invalid"},
+		"a token by an unknown key":           {"/v1/me", []string{issue(process(t), auth.Gateway, "shop", "eve"), from}, 401, "token_invalid"},
 		"an access token in its place":        {"/v1/me", []string{"Banyan-Gateway: " + b.token(t), from}, 401, "token_invalid"},
 		"a gateway's token in place of one":   {"/v1/me", []string{"Authorization: Bearer " + strings.TrimPrefix(good, "Banyan-Gateway: ")}, 401, "token_invalid"},
 		"two tokens":                          {"/v1/me", []string{good, good, from}, 401, "token_invalid"},
@@ -389,7 +389,7 @@ func TestTheModuleBelievesGatewaysOnly(t *testing.T) {
 		"a gateway that names no address":     {"/v1/me", []string{good}, 401, "token_invalid"},
 		"a gateway that names two":            {"/v1/me", []string{good, "X-Forwarded-For: 1.1.1.1, 2.2.2.2"}, 401, "token_invalid"},
 		"a gateway that names none":           {"/v1/me", []string{good, "X-Forwarded-For: evil"}, 401, "token_invalid"},
-		"a gateway for a guest, with a JWT":   {"/v1/me", []string{issue(b.tokens, web.GatewayCaller, "shop", ""), from, "Authorization: Bearer " + b.token(t)}, 401, "unauthenticated"},
+		"a gateway for a guest, with a JWT":   {"/v1/me", []string{issue(b.tokens, auth.Gateway, "shop", ""), from, "Authorization: Bearer " + b.token(t)}, 401, "unauthenticated"},
 		"a gateway without the scope":         {"/v1/admin", []string{good, from}, 200, ""},
 		"a JWT and no gateway":                {"/v1/me", []string{"Authorization: Bearer " + b.token(t), from}, 200, ""},
 		"nobody, with an address":             {"/v1/who", []string{from}, 200, ""},
@@ -546,14 +546,14 @@ func TestForwardingGoesOneWayOnly(t *testing.T) {
 	b := setup(t, func(c *change) {
 		c.target = to{inner.gateway, transport()} // which has the module elsewhere, too
 		c.token = func(_ context.Context, id auth.Identity) (string, error) {
-			return inner.tokens.IssueInternal(web.GatewayCaller, "shop", id)
+			return inner.tokens.IssueInternal(auth.Gateway, "shop", id)
 		}
 	})
 	a := ask(t, b.gateway, "GET", "/v1/who", "")
 	if a.StatusCode != 503 || a.code != "not_served" || inner.count() != 0 {
 		t.Errorf("got %d %s, %d reached the module", a.StatusCode, a.body, inner.count())
 	}
-	token, err := inner.tokens.IssueInternal(web.GatewayCaller, "shop", auth.Identity{})
+	token, err := inner.tokens.IssueInternal(auth.Gateway, "shop", auth.Identity{})
 	fatal(t, err)
 	if a := ask(t, inner.gateway, "GET", "/v1/who", "", "Banyan-Gateway: "+token, "X-Forwarded-For: 9.9.9.9"); a.StatusCode != 421 || a.code != "misrouted" || a.Header.Get("Banyan-Gateway") != "refused" {
 		t.Errorf("got %d %v %s", a.StatusCode, a.Header, a.body)

@@ -46,6 +46,9 @@ type Options struct {
 	APIKeys func(rpc.Dialer) auth.APIKeyVerifier
 	// Hear subscribes a process to the broadcasts that concern it whatever modules it runs, such as that sessions ended.
 	Hear func(*events.Subscriptions, *auth.Verifier)
+	// Limiter keeps rate limits for several processes at an address such as redis://host:6379; needed as soon as gateway.limits is
+	// set.
+	Limiter func(address string) (SharedLimiter, error)
 	// Carrier carries events over the bus of that URL; needed as soon as bus is set.
 	Carrier func(ctx context.Context, bus string, log *slog.Logger) (events.Carrier, error)
 
@@ -56,6 +59,12 @@ type Options struct {
 	Development bool
 	// Differs hears of a callee that did not repeat its answer in the wire placement; nil logs it.
 	Differs func(method, first, second string)
+}
+
+// SharedLimiter is a web.Limiter that is closed in the end.
+type SharedLimiter interface {
+	web.Limiter
+	Close() error
 }
 
 // Host is the modules of this process and what they stand on. Open builds it, Start makes it serve, Close ends it.
@@ -86,7 +95,7 @@ type Host struct {
 
 	bus         *events.Bus
 	rpc         *http.Server
-	web         *web.Server
+	web         atomic.Pointer[web.Server]
 	withdraw    []func(context.Context) error // from Consul
 	state       atomic.Value                  // string: why it is not ready, "" when it is
 	ready       readiness

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
 
+	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/discovery"
+	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/gateway"
+	"github.com/banyan-shop/banyan/platform/web"
 )
 
 // announce makes this process known to Consul where its own addresses are Consul's, until withdraw.
@@ -36,7 +39,7 @@ func (h *Host) announce(ctx context.Context) error {
 			tags = []string{tag}
 		}
 		withdraw, err := discovery.Register(ctx, discovery.RegisterOptions{
-			Service: u.Host, Address: net.JoinHostPort(host, port), Tags: tags, Check: h.Ready, Log: h.log,
+			Service: u.Host, Address: net.JoinHostPort(host, port), Tags: tags, Check: h.unready, Log: h.log,
 			Consul: h.Settings.Consul.Agent, Token: h.Settings.Consul.Token.Reveal(),
 		})
 		if err != nil {
@@ -59,16 +62,43 @@ func (h *Host) advertised() (string, error) {
 	return host, nil
 }
 
-// internal is what other processes may ask on the rpc listener.
+// internal is what other processes may ask on the rpc listener: contracts, how we are, and what a gateway forwards when it knows no
+// other address of ours.
 func (h *Host) internal() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/rpc/", h.wiring.Handler())
 	mux.HandleFunc("GET "+statusPath, h.status)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		server := h.web.Load()
+		probe := r.URL.Path == "/readyz" || r.URL.Path == "/healthz"
+		if server == nil || !probe && r.Header.Get(web.GatewayHeader) == "" {
+			http.NotFound(w, r) // the public face is elsewhere
+			return
+		}
+		server.Handler().ServeHTTP(w, r)
+	})
 	return mux
 }
 
-// forward sends requests to the process that runs a module.
-func (h *Host) forward(module string) http.Handler {
-	to, _ := url.Parse(h.Plan.HTTP(module))
-	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.SetXForwarded() }}
+// forward sends requests to the process that runs a module, in the name of who made them.
+func (h *Host) forward(module string) (http.Handler, error) {
+	target, err := h.target(h.Plan.HTTP(module))
+	if err != nil {
+		return nil, err
+	}
+	return gateway.Forward(gateway.ForwardOptions{Module: module, Target: notServed{target}, Log: h.log,
+		Token: func(_ context.Context, id auth.Identity) (string, error) {
+			return h.tokens.IssueInternal(auth.Gateway, module, id)
+		}}), nil
+}
+
+// notServed tells a request that reached nobody from one that may have happened.
+type notServed struct{ target *discovery.Target }
+
+func (n notServed) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := n.target.RoundTrip(r)
+	if err != nil && discovery.NotSent(err) && r.Context().Err() == nil {
+		return nil, errs.New(errs.Unavailable, "not_served", "nobody serves this part of the shop").Because(err)
+	}
+	return answer, err
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -155,25 +157,52 @@ func (h *Host) startEvents(ctx context.Context) error {
 }
 
 func (h *Host) startWeb() error {
-	if h.listener == nil {
-		return h.startOps()
+	server, err := h.face()
+	if err != nil {
+		return err
 	}
+	h.web.Store(server)
+	if h.listener != nil {
+		h.serving.Go(func() {
+			if err := server.Serve(h.listener); err != nil {
+				h.failed <- err
+			}
+		})
+	}
+	return h.startOps()
+}
+
+// face is the public face: the routes of the modules here, and in a gateway those of all others, which it forwards.
+func (h *Host) face() (*web.Server, error) {
 	router := web.NewRouter()
 	for _, m := range h.o.Modules {
 		switch {
 		case h.Plan.Runs(m.Name):
 			h.Instance(m.Name).Routes(router.Module(m.Name, h.dbs[m.Name]))
 		case h.Plan.Gateway && h.Plan.HTTP(m.Name) != "":
-			m.Nil.Routes(router.Remote(m.Name, h.forward(m.Name)))
+			forward, err := h.forward(m.Name)
+			if err != nil {
+				return nil, err
+			}
+			m.Nil.Routes(router.Remote(m.Name, forward))
 		}
 	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
 	c := web.Config{
-		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.readiness,
+		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
 		Observe: func(method, route string, status int, took time.Duration) {
 			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
 		},
-		Limit: h.limit(),
+		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,
+		Overload: web.Overload{Delay: h.Settings.Web.Overload, Max: h.Settings.Web.Concurrent},
+	}
+	if at := h.Settings.Gateway.Limits; at != "" {
+		limiter, err := h.o.Limiter(at.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("gateway.limits: %w", err)
+		}
+		h.onClose(func(context.Context) error { return limiter.Close() })
+		c.Limiter = limiter
 	}
 	if h.verifier != nil {
 		c.Verify = h.verifier.Verify
@@ -181,17 +210,11 @@ func (h *Host) startWeb() error {
 	if h.telemetry != nil && h.telemetry.Tracing {
 		c.Tracer = h.telemetry.Tracer.Tracer("banyan/web")
 	}
-	var err error
-	if h.web, err = web.NewServer(c); err != nil {
-		return err
+	server, err := web.NewServer(c)
+	if err != nil {
+		return nil, err
 	}
-	server := h.web
-	h.serving.Go(func() {
-		if err := server.Serve(h.listener); err != nil {
-			h.failed <- err
-		}
-	})
-	return h.startOps()
+	return server, nil
 }
 
 func (h *Host) limit() web.Limit {
@@ -231,30 +254,15 @@ func (h *Host) startOps() error {
 
 // readiness remembers for a second what the databases said: balancers ask often.
 type readiness struct {
-	mu      sync.Mutex
-	at      time.Time
-	last    error
-	modules map[string]string // why not, for strangers
+	mu   sync.Mutex
+	at   time.Time
+	last web.Readiness
 }
 
-// readiness is Ready for strangers: what the databases say in their own words stays in the log.
-func (h *Host) readiness(ctx context.Context) web.Readiness {
-	err := h.Ready(ctx)
+// Ready says what stands in the way of traffic, module by module, in words that strangers may read.
+func (h *Host) Ready(ctx context.Context) web.Readiness {
 	if why := h.state.Load().(string); why != "" {
 		return web.Readiness{Process: why}
-	}
-	h.ready.mu.Lock()
-	defer h.ready.mu.Unlock()
-	if err != nil {
-		h.log.WarnContext(ctx, "not ready", "err", err)
-	}
-	return web.Readiness{Modules: h.ready.modules}
-}
-
-// Ready is nil when traffic is welcome, else why not, module by module.
-func (h *Host) Ready(ctx context.Context) error {
-	if why := h.state.Load().(string); why != "" {
-		return errors.New(why)
 	}
 	h.ready.mu.Lock()
 	defer h.ready.mu.Unlock()
@@ -263,19 +271,33 @@ func (h *Host) Ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	var all []error
-	modules := map[string]string{}
+	found := web.Readiness{Modules: map[string]string{}}
 	for _, i := range h.instances {
-		modules[i.name] = ""
+		found.Modules[i.name] = ""
 		if db := h.dbs[i.name]; db != nil {
 			if err := alive(ctx, db); err != nil {
-				modules[i.name] = "database unreachable"
-				all = append(all, fmt.Errorf("database of %s: %w", i.name, err))
+				h.log.WarnContext(ctx, "not ready", "module", i.name, "err", err)
+				found.Modules[i.name] = "database unreachable"
 			}
 		}
 	}
-	h.ready.at, h.ready.last, h.ready.modules = time.Now(), errors.Join(all...), modules
-	return h.ready.last
+	h.ready.at, h.ready.last = time.Now(), found
+	return found
+}
+
+// unready is nil when traffic is welcome, else why not.
+func (h *Host) unready(ctx context.Context) error {
+	r := h.Ready(ctx)
+	if r.Process != "" {
+		return errors.New(r.Process)
+	}
+	var all []error
+	for _, module := range slices.Sorted(maps.Keys(r.Modules)) {
+		if why := r.Modules[module]; why != "" {
+			all = append(all, fmt.Errorf("%s: %s", module, why))
+		}
+	}
+	return errors.Join(all...)
 }
 
 func alive(ctx context.Context, db *pg.DB) error {
@@ -302,6 +324,9 @@ func (h *Host) Wait(ctx context.Context) error {
 func (h *Host) Close(ctx context.Context) error {
 	var all []error
 	serving := h.state.Swap("stopping") == ""
+	if server := h.web.Load(); server != nil {
+		server.SetDraining()
+	}
 	for _, withdraw := range h.withdraw {
 		all = append(all, withdraw(ctx))
 	}
@@ -312,11 +337,11 @@ func (h *Host) Close(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	if h.web != nil {
-		if err := h.web.Shutdown(ctx); err != nil {
+	if server := h.web.Load(); server != nil {
+		if err := server.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
 		}
-		h.web = nil
+		h.web.Store(nil)
 	}
 	if h.rpc != nil { // after the public face: its requests may come back to us through another process
 		if err := h.rpc.Shutdown(ctx); err != nil {

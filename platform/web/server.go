@@ -30,7 +30,7 @@ type Config struct {
 	// TrustedProxies are the networks, such as 10.0.0.0/8, whose X-Forwarded-For is believed. None: the peer's address counts.
 	TrustedProxies []string
 	// Gateway checks the token by which a gateway in another process vouches for a request to the module; nil accepts none.
-	// (*auth.Internal).VerifyInternal is one.
+	// (*auth.Internal).VerifyForwarded is one.
 	Gateway func(ctx context.Context, token, module string) (auth.Identity, error)
 	// Limit is what one user, or one address for guests, may ask for. The zero Limit is none, for development.
 	Limit Limit

@@ -450,10 +450,13 @@ func TestAGatewaysWordNeedsSomebodyToCheckIt(t *testing.T) {
 	}
 	h = setup(t, func(s *shop) {
 		s.config.Gateway = func(_ context.Context, token, module string) (auth.Identity, error) {
-			return auth.Identity{User: "usr_bob", Module: token}, nil
+			if token != "good" {
+				return auth.Identity{}, errs.New(errs.Unauthenticated, "token_invalid", "no")
+			}
+			return auth.Identity{User: "usr_bob"}, nil
 		}
 	})
-	for token, status := range map[string]int{"gateway": 200, "orders": 401, "": 401} {
+	for token, status := range map[string]int{"good": 200, "bad": 401, "": 401} {
 		if w := send(t, h, "GET", "/v1/me", "", "Banyan-Gateway: "+token, "X-Forwarded-For: 9.9.9.9"); w.Code != status {
 			t.Errorf("%s: got %d %s", token, w.Code, w.Body)
 		}

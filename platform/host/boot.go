@@ -408,7 +408,8 @@ func (h *Host) migrate(ctx context.Context) error {
 	for _, u := range urls {
 		err := migrate.Up(ctx, migrate.Options{AdminURL: u, FS: h.o.Migrations, Modules: modules[u], Password: h.password(u), Log: h.log})
 		if err != nil && u != h.embedded && pg.State(err) == "" {
-			return fmt.Errorf("the database %s can't be used: %w: check %s", telemetry.URL(u), err, h.databaseKey(modules[u][0]))
+			return h.o.Settings.Place(config.Bad(h.databaseKey(modules[u][0]),
+				"is wrong, or its server is away: the database %s can't be used: %v: mend it, or leave it empty to run a PostgreSQL of our own", telemetry.URL(u), err))
 		}
 		if err != nil {
 			return err
@@ -417,12 +418,12 @@ func (h *Host) migrate(ctx context.Context) error {
 	return nil
 }
 
-// databaseKey is the setting that names a module's database, for complaints.
+// databaseKey is the setting that names a module's database.
 func (h *Host) databaseKey(module string) string {
 	if h.Plan.DatabaseURL(module) != "" {
 		return "processes." + h.Plan.Owner[module] + ".database_url"
 	}
-	return "database_url (SHOP_DATABASE_URL), or leave it empty to run a PostgreSQL of our own"
+	return "database_url"
 }
 
 // password makes the passwords of the modules' roles from the secret, so that they need no place of their own. nil for a server of

@@ -147,8 +147,8 @@ func TestOverload(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPlant(t, c.workers, c.service, o)
 				calm := p.run(int(capacity/2), 5*time.Second)
-				warm := func(o outcome) bool { return o.at > time.Second } // when it is known how fast things are
-				if _, refused, _ := measure(calm, 4*time.Second, warm); refused > 0 {
+				warm := func(o outcome) bool { return o.at > 2*time.Second } // when it is known how fast things are
+				if _, refused, _ := measure(calm, 3*time.Second, warm); refused > 0 {
 					t.Errorf("at half of the capacity %.2f %% are turned away", refused*100)
 				}
 				storm := p.run(int(capacity*5), seconds)

@@ -27,7 +27,7 @@ var shares = [...]float64{Normal: 0.8, Sheddable: 0.6, Critical: 1}
 
 const (
 	leastRoom  = 8
-	firstRoom  = 32
+	firstRoom  = 64
 	mostInside = 4096
 	mostAlone  = 256              // requests of a route that is late by itself
 	busy       = 100              // answers a second below which a few late ones of a route say little

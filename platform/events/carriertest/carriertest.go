@@ -17,7 +17,6 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/pg"
-	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 // Setup is a carrier under test. Each test has a Setup of its own, with nothing published yet.
@@ -27,6 +26,8 @@ type Setup struct {
 	// Broker is nil for a carrier within the process. It is what has one instance and no outage, and keeps nothing for those
 	// who come late; all else holds for it too.
 	Broker *Broker
+	// Database is shoptest.Config, which only tests import.
+	Database func(t testing.TB, module string) pg.Config
 }
 
 // Broker is the process between instances.
@@ -344,7 +345,7 @@ func competing(t *testing.T, s Setup) {
 	for _, topic := range topics {
 		publish(t, two, topic, 20, 50)
 	}
-	shoptest.WaitFor(t, "all to be heard", func() bool { return count.Load() == int64(50*len(topics)) })
+	waitFor(t, "all to be heard", func() bool { return count.Load() == int64(50*len(topics)) })
 	mu.Lock()
 	defer mu.Unlock()
 	for _, topic := range topics {
@@ -383,7 +384,7 @@ func outage(t *testing.T, s Setup) {
 	publish(t, c, topic, 0, 5)
 	want(t, "before the outage", take(t, ch, 5), 0, 5)
 	s.Broker.Stop(t)
-	shoptest.WaitFor(t, "an error", func() bool {
+	waitFor(t, "an error", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		msg := newMessage(t, "99")
@@ -402,6 +403,16 @@ func outage(t *testing.T, s Setup) {
 		got = append(got[1:], take(t, ch, 1)...)
 	}
 	want(t, "after the outage", got, 5, 10)
+}
+
+// waitFor polls cond until it holds, for 20 s.
+func waitFor(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for late := time.Now().Add(20 * time.Second); !cond(); pause(t.Context(), 5*time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("waited 20 s for %s", what)
+		}
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

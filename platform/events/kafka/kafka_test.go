@@ -15,6 +15,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/events/carriertest"
 	"github.com/banyan-shop/banyan/platform/events/kafka"
+	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 // The cluster is franz-go's own: it speaks the real protocol and keeps its log in a directory.
@@ -43,6 +44,7 @@ func setup(t testing.TB) carriertest.Setup {
 	start(t)
 	t.Cleanup(func() { cluster.Close() })
 	return carriertest.Setup{
+		Database: shoptest.Config,
 		Carrier: func(t testing.TB) events.Carrier {
 			c, err := kafka.New(t.Context(), kafka.Config{
 				URL: "kafka://127.0.0.1:" + strconv.Itoa(port), Session: 2 * time.Second, Log: slog.New(slog.DiscardHandler),

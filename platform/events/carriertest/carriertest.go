@@ -60,6 +60,7 @@ func Run(t *testing.T, setup func(t testing.TB) Setup) {
 		{"instances of a group compete, one message at a time", true, competing},
 		{"a new group hears what was before it", true, late},
 		{"a hearer that dies leaves its message to another", true, dies},
+		{"a hearer that goes leaves its message to another", true, goes},
 		{"an outage ends", true, outage},
 		{"an outage costs no attempts", true, busOutage},
 		{"a forgotten tail is sent again", true, forgotten},
@@ -359,7 +360,18 @@ func late(t *testing.T, s Setup) {
 	want(t, "a late group", take(t, listen(t, s.Carrier(t), "hearer.test", topic), 10), 0, 10)
 }
 
-func dies(t *testing.T, s Setup) {
+func dies(t *testing.T, s Setup) { without(t, s, s.Broker.Crash) }
+
+func goes(t *testing.T, s Setup) {
+	without(t, s, func(t testing.TB, c events.Carrier) {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// without ends an instance that holds a message.
+func without(t *testing.T, s Setup, end func(t testing.TB, c events.Carrier)) {
 	one := s.Carrier(t)
 	ch := listen(t, one, "hearer.test", topic)
 	publish(t, one, topic, 0, 5)
@@ -367,8 +379,8 @@ func dies(t *testing.T, s Setup) {
 	if msg := next(t, ch); msg.UUID != "2" {
 		t.Fatalf("got %s, want 2", msg.UUID)
 	}
-	s.Broker.Crash(t, one)
-	// What was acknowledged just before the crash may come once more.
+	end(t, one)
+	// What was acknowledged just before may come once more.
 	var rest []string
 	for ch := listen(t, s.Carrier(t), "hearer.test", topic); len(rest) == 0 || rest[len(rest)-1] != "4"; {
 		rest = append(rest, take(t, ch, 1)...)

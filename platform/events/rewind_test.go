@@ -111,7 +111,11 @@ func TestWhatABrokerForgotIsSentAgain(t *testing.T) {
 			if c.late {
 				commit = hold(t, b.teller, happened{"late", 0})
 			}
-			b.publish(t, 60, 9)
+			var es []events.Event // of one transaction, so that many are marked together
+			for n := range 60 {
+				es = append(es, happened{fmt.Sprint("key", n%9), n})
+			}
+			b.publishOne(t, es...)
 			idle(t, bus)
 			commit()
 			idle(t, bus)

@@ -160,7 +160,7 @@ func sum(t *testing.T, counts *prometheus.Registry, name string) (total float64)
 	for _, f := range families {
 		if f.GetName() == name {
 			for _, m := range f.GetMetric() {
-				total += m.GetCounter().GetValue()
+				total += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}

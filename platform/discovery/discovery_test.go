@@ -188,15 +188,17 @@ func TestRequestsSpread(t *testing.T) {
 
 func TestBusyInstanceGetsLess(t *testing.T) {
 	t.Parallel()
-	release := make(chan struct{})
-	slow := newPeer(t, func(w http.ResponseWriter, r *http.Request) { <-release })
+	wait := make(chan struct{})
+	release := sync.OnceFunc(func() { close(wait) })
+	slow := newPeer(t, func(http.ResponseWriter, *http.Request) { <-wait })
+	t.Cleanup(release) // before the servers close, which wait for their requests
 	fast := newPeer(t, echo)
 	d := open(t, list(slow, fast), discovery.Options{})
 	d.Seed(7)
 	var clients sync.WaitGroup
 	for range 8 {
 		clients.Go(func() {
-			for fast.served.Load() < 500 {
+			for fast.served.Load() < 500 && t.Context().Err() == nil {
 				if _, err := get(d); err != nil {
 					t.Error(err)
 				}
@@ -204,7 +206,7 @@ func TestBusyInstanceGetsLess(t *testing.T) {
 		})
 	}
 	shoptest.WaitFor(t, "the fast one to do the work", func() bool { return fast.served.Load() >= 500 })
-	close(release)
+	release()
 	clients.Wait()
 	if n := slow.served.Load(); n > 20 {
 		t.Errorf("the slow one got %d requests", n)

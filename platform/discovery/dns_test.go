@@ -97,7 +97,11 @@ func (n *nameServer) fail(rcode int, names ...string) {
 
 func (n *nameServer) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", n.address)
+		c, err := (&net.Dialer{}).DialContext(ctx, "udp", n.address)
+		if err == nil {
+			context.AfterFunc(ctx, func() { c.Close() }) // a question under way at the end must not wait 5 s for its answer
+		}
+		return c, err
 	}}
 }
 

@@ -119,6 +119,112 @@ func TestAllDraining(t *testing.T) {
 	}
 }
 
+func TestStoppingAsAnnouncedIsNoFailure(t *testing.T) {
+	t.Parallel()
+	draining := func() bool { return true }
+	a := newPeer(t, discovery.Draining(http.HandlerFunc(echo), draining).ServeHTTP)
+	b := newPeer(t, discovery.Draining(http.HandlerFunc(echo), draining).ServeHTTP)
+	d := open(t, list(a, b), discovery.Options{Now: shoptest.NewClock().Now})
+	for range 20 {
+		mustGet(t, d)
+	}
+	a.Close()
+	before := instance(t, d, a.address()).Requests
+	for range 40 {
+		mustGet(t, d)
+	}
+	if i := instance(t, d, a.address()); i.State != discovery.StateDraining || i.Failures != 0 || i.Requests < before+10 {
+		t.Errorf("%+v", i)
+	}
+}
+
+// An answer to a question from before the mark tells nothing about now.
+func TestOldAnswerDoesNotEndADrain(t *testing.T) {
+	t.Parallel()
+	clock := shoptest.NewClock()
+	entered, release := make(chan struct{}), make(chan struct{})
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			close(entered)
+			<-release
+			return
+		}
+		w.Header().Set("Banyan-Draining", "1")
+	})
+	d := open(t, p.URL, discovery.Options{Now: clock.Now})
+	done := make(chan error)
+	go func() {
+		res, err := (&http.Client{Transport: d}).Post(d.URL().String(), "", nil)
+		if err == nil {
+			res.Body.Close()
+		}
+		done <- err
+	}()
+	<-entered
+	clock.Advance(time.Second)
+	mustGet(t, d)
+	clock.Advance(time.Second)
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if i := instance(t, d, p.address()); i.State != discovery.StateDraining {
+		t.Errorf("%+v", i)
+	}
+}
+
+// What Shutdown would close under a request that is just being written must be gone before: idle connections are closed by
+// the client, at the mark, or after IdleTimeout when it asks nothing and so sees none.
+func TestNoIdleConnectionOutlastsADrain(t *testing.T) {
+	t.Parallel()
+	for name, idle := range map[string]time.Duration{"marked": time.Hour, "quiet": 10 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var conns atomic.Int64
+			var draining atomic.Bool
+			var together sync.WaitGroup
+			together.Add(4)
+			p := httptest.NewUnstartedServer(discovery.Draining(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					together.Done()
+					together.Wait() // so that each has a connection of its own
+				}
+			}), draining.Load))
+			p.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+				switch s {
+				case http.StateNew:
+					conns.Add(1)
+				case http.StateClosed:
+					conns.Add(-1)
+				}
+			}
+			p.Start()
+			defer p.Close()
+			d := open(t, p.URL, discovery.Options{IdleTimeout: idle})
+			var clients sync.WaitGroup
+			for range 4 {
+				clients.Go(func() {
+					res, err := (&http.Client{Transport: d}).Post(d.URL().String(), "", nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					res.Body.Close()
+				})
+			}
+			clients.Wait()
+			draining.Store(true)
+			if name == "marked" {
+				if n := conns.Load(); n != 4 {
+					t.Fatalf("%d connections, want 4", n)
+				}
+				mustGet(t, d)
+			}
+			shoptest.WaitFor(t, "the client to close its connections", func() bool { return conns.Load() == 0 })
+		})
+	}
+}
+
 // process is an instance that is drained and started again on its port, as the host does it.
 type process struct {
 	address  string

@@ -390,7 +390,7 @@ func TestLeavingConsulLosesNothing(t *testing.T) {
 			if err := old[i].deregister(t.Context()); err != nil {
 				t.Error(err)
 			}
-			old[i].stop(t, 150*time.Millisecond)
+			old[i].stop(t, 0)
 			waitFor(false, old[i].address)
 			old[i] = next
 		}

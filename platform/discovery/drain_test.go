@@ -228,6 +228,7 @@ func TestNoIdleConnectionOutlastsADrain(t *testing.T) {
 // process is an instance that is drained and started again on its port, as the host does it.
 type process struct {
 	address  string
+	listener *discovery.Listener
 	server   *http.Server
 	draining *atomic.Bool
 	served   *atomic.Int64
@@ -250,14 +251,16 @@ func (p *process) start(t testing.TB) {
 		p.served.Add(1)
 		_, _ = io.Copy(w, r.Body)
 	})
+	p.listener = discovery.NewListener(l)
 	p.server = &http.Server{Handler: discovery.Draining(h, p.draining.Load)}
-	go func() { p.done <- p.server.Serve(l) }()
+	go func() { p.done <- p.server.Serve(p.listener) }()
 }
 
 func (p *process) stop(t testing.TB, delay time.Duration) {
 	t.Helper()
 	p.draining.Store(true)
-	<-time.After(delay) // the delay is what is tested: drain.delay of the host
+	<-time.After(delay) // as the host does, for balancers
+	p.listener.Drain(context.Background())
 	if err := p.server.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}
@@ -268,9 +271,9 @@ func (p *process) stop(t testing.TB, delay time.Duration) {
 // are mostly idle when the instance stops.
 func TestRollingRestartLosesNothing(t *testing.T) {
 	t.Parallel()
-	const idle, delay = 40 * time.Millisecond, 150 * time.Millisecond
-	o := discovery.Options{IdleTimeout: idle, Avoid: 2 * delay}
-	rounds := 4
+	const delay = 20 * time.Millisecond
+	o := discovery.Options{IdleTimeout: 100 * time.Millisecond, Avoid: 300 * time.Millisecond}
+	rounds := 8
 	if testing.Short() {
 		rounds = 2
 	}

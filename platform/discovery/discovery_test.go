@@ -96,16 +96,25 @@ func open(t testing.TB, target string, o discovery.Options) *discovery.Target {
 // peer is an instance of a service on a port of its own.
 type peer struct {
 	*httptest.Server
-	served atomic.Int64
+	served, conns atomic.Int64
 }
 
 func newPeer(t testing.TB, h http.HandlerFunc) *peer {
 	t.Helper()
 	p := &peer{}
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.served.Add(1)
 		h(w, r)
 	}))
+	p.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			p.conns.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			p.conns.Add(-1)
+		}
+	}
+	p.Start()
 	t.Cleanup(p.Close)
 	return p
 }
@@ -248,7 +257,7 @@ func TestFailingInstanceIsLeftOutAndComesBack(t *testing.T) {
 	})
 	good := newPeer(t, echo)
 	metrics := prometheus.NewRegistry()
-	d := open(t, list(bad, good), discovery.Options{Now: clock.Now, Name: "shop", Metrics: metrics})
+	d := open(t, list(bad, good), discovery.Options{Now: clock.Now, Name: "shop", Metrics: metrics, IdleTimeout: time.Hour})
 	d.Seed(7)
 	for range 100 {
 		if _, err := get(d); err != nil {
@@ -262,6 +271,7 @@ func TestFailingInstanceIsLeftOutAndComesBack(t *testing.T) {
 	if i.State != discovery.StateEjected || !i.Until.Equal(clock.Now().Add(30*time.Second)) || i.Reason != "answered 500" || i.Failures != 5 {
 		t.Fatalf("%+v", i)
 	}
+	shoptest.WaitFor(t, "its connections to be closed, which may be what is broken", func() bool { return bad.conns.Load() == 0 })
 	if got := gathered(t, metrics, "banyan_discovery_instances", "ejected"); got != 1 {
 		t.Errorf("%v instances shown as ejected", got)
 	}
@@ -315,6 +325,67 @@ func gathered(t testing.TB, r prometheus.Gatherer, name, label string) float64 {
 	}
 	t.Fatalf("no %s{%s}", name, label)
 	return 0
+}
+
+// Whether an instance is well again is tried by one request, while all others go elsewhere.
+func TestOneRequestTriesAnInstance(t *testing.T) {
+	t.Parallel()
+	clock := shoptest.NewClock()
+	var sick atomic.Bool
+	sick.Store(true)
+	entered, release := make(chan struct{}), make(chan struct{})
+	bad := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		if sick.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		close(entered)
+		<-release
+	})
+	good := newPeer(t, echo)
+	d := open(t, list(bad, good), discovery.Options{Now: clock.Now})
+	shoptest.WaitFor(t, "the sick one to be left out", func() bool {
+		_, err := get(d)
+		return err != nil || instance(t, d, bad.address()).State == discovery.StateEjected
+	})
+	sick.Store(false)
+	clock.Advance(30 * time.Second)
+	done := make(chan error)
+	go func() {
+		_, err := get(d)
+		done <- err
+	}()
+	<-entered
+	for range 20 {
+		mustGet(t, d)
+	}
+	clock.Advance(time.Millisecond)
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if i := instance(t, d, bad.address()); i.State != discovery.StateOK || i.Requests != 6 {
+		t.Errorf("%+v", i)
+	}
+}
+
+func TestFailingFastIsNoMerit(t *testing.T) {
+	t.Parallel()
+	clock := shoptest.NewClock()
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		clock.Advance(time.Millisecond)
+		w.WriteHeader(http.StatusBadGateway)
+	})
+	d := open(t, p.URL, discovery.Options{Now: clock.Now})
+	d.SetMean(p.address(), 200*time.Millisecond)
+	for range 100 {
+		if _, err := get(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if i := instance(t, d, p.address()); i.Latency < 199*time.Millisecond {
+		t.Errorf("%+v", i)
+	}
 }
 
 func TestAtMostHalfAreLeftOut(t *testing.T) {

@@ -75,44 +75,75 @@ func (w *drainingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 // drops a request that it has read but not begun; a caller can't know then whether it may ask again.
 type Listener struct {
 	net.Listener
-	draining, closed chan struct{}
-	drain, close     sync.Once
+	draining    chan struct{} // closed by Drain
+	left        chan struct{} // closed when Accept waits on us, no more on the network
+	closed      chan struct{}
+	late        chan net.Conn // made before the listener closed, and not accepted yet
+	drain, exit sync.Once
+	close       sync.Once
 
 	mu    sync.Mutex
 	conns int
 	none  chan struct{} // closed when there are none any more; nil: nobody waits
 }
 
-// NewListener counts the connections of l, for Drain.
+// NewListener counts the connections of l, for Drain. If there is TLS, it goes around this one.
 func NewListener(l net.Listener) *Listener {
-	return &Listener{Listener: l, draining: make(chan struct{}), closed: make(chan struct{})}
+	return &Listener{Listener: l, draining: make(chan struct{}), left: make(chan struct{}), closed: make(chan struct{}), late: make(chan net.Conn)}
 }
 
-// Accept gives no more connections after Drain, and fails only after Close.
+// Accept fails only after Close, not after Drain.
 func (l *Listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err != nil {
-		select {
-		case <-l.draining:
-			<-l.closed
-		default:
-		}
+	if err == nil {
+		l.count(1)
+		return &conn{Conn: c, l: l}, nil
+	}
+	select {
+	case <-l.draining:
+	default:
 		return nil, err
 	}
-	l.count(1)
-	return &conn{Conn: c, l: l}, nil
+	l.exit.Do(func() { close(l.left) })
+	select {
+	case c := <-l.late:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// stop closes the listener so that no connection is lost which a caller believes to have: the kernel makes them before they are
+// accepted, and resets those when the listener closes. So Accept leaves first, for the socket is closed only when nobody waits
+// on it; then the kernel's queue is emptied, and the socket closed at once.
+func (l *Listener) stop(ctx context.Context) {
+	close(l.draining)
+	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok && d.SetDeadline(time.Unix(1, 0)) == nil {
+		select {
+		case <-l.left:
+		case <-ctx.Done():
+		}
+	}
+	for _, c := range closeEmpty(l.Listener) {
+		l.count(1)
+		c = &conn{Conn: c, l: l}
+		select {
+		case l.late <- c:
+		case <-ctx.Done():
+			_ = c.Close()
+		case <-l.closed:
+			_ = c.Close()
+		}
+	}
 }
 
 // Drain takes no more connections, so that callers go elsewhere, and serves on those there are: each ends with its next answer,
 // if Draining marks it, or when its caller finds it idle. Drain returns when all have ended, after a little more than
 // IdleTimeout at the latest, or when ctx ends.
 func (l *Listener) Drain(ctx context.Context) {
-	l.drain.Do(func() {
-		close(l.draining)
-		_ = l.Listener.Close()
-	})
 	ctx, cancel := context.WithTimeout(ctx, IdleTimeout+time.Second)
 	defer cancel()
+	l.drain.Do(func() { l.stop(ctx) })
 	l.mu.Lock()
 	none := l.none
 	if none == nil {

@@ -180,26 +180,15 @@ func TestNoIdleConnectionOutlastsADrain(t *testing.T) {
 	for name, idle := range map[string]time.Duration{"marked": time.Hour, "quiet": 10 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var conns atomic.Int64
 			var draining atomic.Bool
 			var together sync.WaitGroup
 			together.Add(4)
-			p := httptest.NewUnstartedServer(discovery.Draining(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p := newPeer(t, discovery.Draining(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodPost {
 					together.Done()
 					together.Wait() // so that each has a connection of its own
 				}
-			}), draining.Load))
-			p.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-				switch s {
-				case http.StateNew:
-					conns.Add(1)
-				case http.StateClosed:
-					conns.Add(-1)
-				}
-			}
-			p.Start()
-			defer p.Close()
+			}), draining.Load).ServeHTTP)
 			d := open(t, p.URL, discovery.Options{IdleTimeout: idle})
 			var clients sync.WaitGroup
 			for range 4 {
@@ -215,12 +204,12 @@ func TestNoIdleConnectionOutlastsADrain(t *testing.T) {
 			clients.Wait()
 			draining.Store(true)
 			if name == "marked" {
-				if n := conns.Load(); n != 4 {
+				if n := p.conns.Load(); n != 4 {
 					t.Fatalf("%d connections, want 4", n)
 				}
 				mustGet(t, d)
 			}
-			shoptest.WaitFor(t, "the client to close its connections", func() bool { return conns.Load() == 0 })
+			shoptest.WaitFor(t, "the client to close its connections", func() bool { return p.conns.Load() == 0 })
 		})
 	}
 }
@@ -272,8 +261,8 @@ func (p *process) stop(t testing.TB, delay time.Duration) {
 func TestRollingRestartLosesNothing(t *testing.T) {
 	t.Parallel()
 	const delay = 20 * time.Millisecond
-	o := discovery.Options{IdleTimeout: 100 * time.Millisecond, Avoid: 300 * time.Millisecond}
-	rounds := 8
+	o := discovery.Options{IdleTimeout: 500 * time.Millisecond, Avoid: 800 * time.Millisecond}
+	rounds := 4
 	if testing.Short() {
 		rounds = 2
 	}

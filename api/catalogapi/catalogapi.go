@@ -21,7 +21,8 @@ type Catalog interface {
 	// Products tells of products by id, for lists composed elsewhere; unknown ids are absent. May be repeated.
 	Products(ctx context.Context, r ProductsRequest) (Products, error)
 
-	// Product tells all of one product, by id or slug. May be repeated. Codes: not_found.
+	// Product tells all of one product, by id or slug. May be repeated. A page that shows it may show one of up to ten minutes ago
+	// and say so (rpc.AllowStale). Codes: not_found.
 	Product(ctx context.Context, r ProductRequest) (Product, error)
 
 	// Reserve promises stock to a checkout until a time: all lines or none. Repeat it with the same Key. Codes:

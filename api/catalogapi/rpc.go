@@ -2,6 +2,7 @@ package catalogapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/banyan-shop/banyan/platform/rpc"
 )
@@ -9,7 +10,7 @@ import (
 var (
 	offers   = rpc.NewMethod[OffersRequest, Offers]("catalog.Offers", rpc.Idempotent)
 	products = rpc.NewMethod[ProductsRequest, Products]("catalog.Products", rpc.Idempotent)
-	product  = rpc.NewMethod[ProductRequest, Product]("catalog.Product", rpc.Idempotent)
+	product  = rpc.NewMethod[ProductRequest, Product]("catalog.Product", rpc.Idempotent, rpc.StaleFor(10*time.Minute))
 	reserve  = rpc.NewMethod[ReserveRequest, Reservation]("catalog.Reserve", rpc.IdempotentByKey)
 	extend   = rpc.NewMethod[ExtendRequest, Reservation]("catalog.Extend", rpc.Idempotent)
 	release  = rpc.NewMethod[ReleaseRequest, Released]("catalog.Release", rpc.Idempotent)

@@ -2,12 +2,13 @@ package shippingapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/banyan-shop/banyan/platform/rpc"
 )
 
 var (
-	quote       = rpc.NewMethod[QuoteRequest, Quotes]("shipping.Quote", rpc.Idempotent)
+	quote       = rpc.NewMethod[QuoteRequest, Quotes]("shipping.Quote", rpc.Idempotent, rpc.StaleFor(15*time.Minute))
 	shipments   = rpc.NewMethod[ShipmentsRequest, Shipments]("shipping.Shipments", rpc.Idempotent)
 	cancelLines = rpc.NewMethod[CancelLinesRequest, CancelledLines]("shipping.CancelLines", rpc.IdempotentByKey)
 )

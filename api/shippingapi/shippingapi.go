@@ -15,7 +15,8 @@ type ShipmentID ids.ID
 // Shipping quotes delivery and keeps the parcels of orders.
 type Shipping interface {
 	// Quote lists the ways to deliver, cheapest first. Option ids are stable for the same destination and basket. May be
-	// repeated. Codes: no_shipping_zone (invalid) when nobody delivers there.
+	// repeated. As an estimate it may be up to fifteen minutes old (rpc.AllowStale), in a price never. Codes: no_shipping_zone
+	// (invalid) when nobody delivers there.
 	Quote(ctx context.Context, r QuoteRequest) (Quotes, error)
 
 	// Shipments are the parcels of orders, oldest first. May be repeated.

@@ -182,7 +182,7 @@ func inMemory(t *testing.T) string {
 func bootAll(t *testing.T, placement string, now func() time.Time, flags map[string]string) *running {
 	t.Helper()
 	all := map[string]string{
-		"ops_listen": "", "data_dir": t.TempDir(), "pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s",
+		"ops_listen": "", "data_dir": t.TempDir(), "pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s", "drain.delay": "1ms",
 	}
 	for k, v := range flags {
 		all[k] = v

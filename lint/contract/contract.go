@@ -113,7 +113,7 @@ func (c *checker) findDescriptors() {
 
 func (c *checker) descriptor(call *ast.CallExpr, obj types.Object, byObj map[types.Object]*descriptor) {
 	ptr, ok := types.Unalias(c.pass.TypesInfo.TypeOf(call)).(*types.Pointer)
-	if !ok || len(call.Args) != 2 {
+	if !ok || len(call.Args) < 2 {
 		return
 	}
 	args := ptr.Elem().(*types.Named).TypeArgs()

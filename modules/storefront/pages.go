@@ -28,6 +28,7 @@ type productPage struct {
 	Reviews     []reviewsapi.Review  `json:"reviews"`
 	Shipping    []shippingapi.Option `json:"shipping"`
 	Unavailable []string             `json:"unavailable"`
+	Stale       []string             `json:"stale,omitempty" doc:"Parts shown as they were a while ago, because whoever knows them does not answer: product, shipping"`
 }
 
 // rating is what the reviews add up to.
@@ -37,10 +38,11 @@ type rating struct {
 	Histogram []int64        `json:"histogram"` // of 1 to 5 stars
 }
 
-func newProductPage(p catalogapi.Product, s reviewsapi.Summaries, recent reviewsapi.List, q shippingapi.Quotes, missing []string) productPage {
+func newProductPage(p catalogapi.Product, s reviewsapi.Summaries, recent reviewsapi.List, q shippingapi.Quotes, missing, stale []string) productPage {
 	page := productPage{
 		ID: p.ID, Slug: p.Slug, Name: p.Name, Brand: p.Brand, Description: p.Description, Category: p.Category,
 		Images: list(p.Images), Variants: list(p.Variants), Reviews: list(recent.Reviews), Shipping: list(q.Options), Unavailable: missing,
+		Stale: stale,
 	}
 	if len(s.Summaries) == 1 {
 		r := s.Summaries[0]

@@ -1,6 +1,7 @@
 // Package storefront composes the answers that need several modules: the product page, the cart, the order page, the account
 // home. It owns no data and decides nothing. A part that does not answer in time is named in "unavailable"; only the part a page
-// is about must be there.
+// is about must be there. A product page may show its product and its shipping estimate as they were a while ago, and names them in
+// "stale"; reviews are shown as they are or not at all.
 package storefront
 
 import (
@@ -83,13 +84,15 @@ type part struct {
 
 // productPage is all a product page shows. Codes: not_found.
 func (m *Module) productPage(ctx context.Context, ref string) (productPage, error) {
-	p, err := m.Catalog.Product(ctx, catalogapi.ProductRequest{Ref: ref})
+	allowed, oldProduct := rpc.AllowStale(ctx)
+	p, err := m.Catalog.Product(allowed, catalogapi.ProductRequest{Ref: ref})
 	if err != nil {
 		return productPage{}, err
 	}
 	var summaries reviewsapi.Summaries
 	var recent reviewsapi.List
 	var quotes shippingapi.Quotes
+	var oldQuotes *rpc.Stale
 	missing := m.parts(ctx, "product",
 		part{"reviews", func(ctx context.Context) (err error) {
 			if summaries, err = m.Reviews.Summaries(ctx, reviewsapi.SummariesRequest{Products: []ids.ID{ids.ID(p.ID)}}); err != nil {
@@ -105,13 +108,33 @@ func (m *Module) productPage(ctx context.Context, ref string) (productPage, erro
 				return nil
 			}
 			v := p.Variants[0]
+			ctx, oldQuotes = rpc.AllowStale(ctx)
 			quotes, err = m.Shipping.Quote(ctx, shippingapi.QuoteRequest{
 				Country: m.Config.Country, Subtotal: v.Price, WeightGrams: v.WeightGrams, Items: 1,
 			})
 			return err
 		}},
 	)
-	return newProductPage(p, summaries, recent, quotes, missing), nil
+	return newProductPage(p, summaries, recent, quotes, missing, m.stale(ctx, "product", old{"product", oldProduct}, old{"shipping", oldQuotes})), nil
+}
+
+// old is a part that may be shown as it was.
+type old struct {
+	name  string
+	stale *rpc.Stale // nil: it was not asked for
+}
+
+// stale names the parts that are shown as they were, in order.
+func (m *Module) stale(ctx context.Context, page string, parts ...old) []string {
+	var names []string
+	for _, p := range parts {
+		if p.stale == nil || p.stale.Since().IsZero() {
+			continue
+		}
+		m.Log.WarnContext(ctx, "a part is old", "page", page, "part", p.name, "since", p.stale.Since())
+		names = append(names, p.name)
+	}
+	return names
 }
 
 // orderPage is an order with its payments and parcels, as its owner sees it. Codes: not_found.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/banyan-shop/banyan/api/cartapi"
 	"github.com/banyan-shop/banyan/api/cartapi/carttest"
 	"github.com/banyan-shop/banyan/api/catalogapi"
@@ -20,9 +22,11 @@ import (
 	"github.com/banyan-shop/banyan/api/reviewsapi/reviewstest"
 	"github.com/banyan-shop/banyan/api/shippingapi"
 	"github.com/banyan-shop/banyan/api/shippingapi/shippingtest"
+	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/money"
+	"github.com/banyan-shop/banyan/platform/rpc"
 )
 
 // bundle is a storefront among fakes that hold a mug, a cart with it, and an order of Ann's that is paid and on its way.
@@ -166,6 +170,69 @@ func TestAPageDoesWithoutAPartThatFails(t *testing.T) {
 				t.Errorf("lost %s too", c.still)
 			}
 		})
+	}
+}
+
+// dialled is b with its catalog and shipping behind connections, as the host builds it, and not the fakes themselves.
+func (b bundle) dialled() bundle {
+	catalog, shipping := rpc.NewServer("catalog"), rpc.NewServer("shipping")
+	catalogapi.Mount(catalog, b.catalog)
+	shippingapi.Mount(shipping, b.shipping)
+	d := rpc.Local("storefront", catalog, shipping)
+	b.Catalog, b.Shipping = catalogapi.Dial(d), shippingapi.Dial(d)
+	return b
+}
+
+func TestAProductPageSurvivesItsCatalog(t *testing.T) {
+	t.Parallel()
+	b := setup(t).dialled()
+	ann := auth.WithIdentity(t.Context(), auth.Identity{User: "usr_ann"})
+	fresh, err := b.productPage(ann, string(b.mug))
+	if err != nil || len(fresh.Stale) > 0 {
+		t.Fatalf("%+v, %v", fresh, err)
+	}
+	if fields, _ := shown(t, fresh); fields["stale"] != nil {
+		t.Error("a fresh page speaks of stale parts")
+	}
+	for _, c := range []struct{ method, part string }{{"Product", "product"}, {"Quote", "shipping"}} {
+		method, part := c.method, c.part
+		for _, with := range []*errs.Error{errs.Unavailablef("away"), errs.New(errs.NoAnswer, "", "slow")} {
+			b.fail(method, with)
+			page, err := b.productPage(ann, string(b.mug))
+			if err != nil || !slices.Equal(page.Stale, []string{part}) || len(page.Unavailable) > 0 {
+				t.Fatalf("%s %s: %+v, %v", method, with.Kind, page, err)
+			}
+			page.Stale = nil
+			if diff := cmp.Diff(fresh, page); diff != "" {
+				t.Errorf("%s %s (-fresh +old):\n%s", method, with.Kind, diff)
+			}
+			if page, err := b.productPage(t.Context(), string(b.mug)); err == nil && part == "product" {
+				t.Errorf("a stranger got the page that was made for Ann: %+v", page)
+			}
+		}
+	}
+	b.fail("Product", errs.NotFoundf("deleted"))
+	if page, err := b.productPage(ann, string(b.mug)); !errs.Is(err, errs.NotFound) {
+		t.Errorf("a product that is gone: %+v, %v", page, err)
+	}
+	b.fail("Summaries", errs.Unavailablef("away"))
+	if page, err := b.productPage(ann, string(b.mug)); err != nil || !slices.Equal(page.Unavailable, []string{"reviews"}) || len(page.Stale) > 0 {
+		t.Errorf("without reviews: %+v, %v", page, err)
+	}
+}
+
+func TestNoPageButTheProductsShowsOldThings(t *testing.T) {
+	t.Parallel()
+	b := setup(t).dialled()
+	if _, err := b.productPage(t.Context(), string(b.mug)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.cartPage(t.Context(), b.cart); err != nil {
+		t.Fatal(err)
+	}
+	b.fail("Products", errs.Unavailablef("away"))
+	if page, err := b.cartPage(t.Context(), b.cart); err != nil || !slices.Equal(page.Unavailable, []string{"products"}) {
+		t.Errorf("%+v, %v", page, err)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/migrate"
 	"github.com/banyan-shop/banyan/platform/pg"
@@ -45,6 +46,9 @@ type Options struct {
 	APIKeys func(rpc.Dialer) auth.APIKeyVerifier
 	// Hear subscribes a process to the broadcasts that concern it whatever modules it runs, such as that sessions ended.
 	Hear func(*events.Subscriptions, *auth.Verifier)
+	// Limiter keeps rate limits for several processes at an address such as redis://host:6379; needed as soon as gateway.limits is
+	// set.
+	Limiter func(address string) (SharedLimiter, error)
 	// Carrier carries events over the bus of that URL; needed as soon as bus is set.
 	Carrier func(ctx context.Context, bus string, log *slog.Logger) (events.Carrier, error)
 
@@ -55,6 +59,12 @@ type Options struct {
 	Development bool
 	// Differs hears of a callee that did not repeat its answer in the wire placement; nil logs it.
 	Differs func(method, first, second string)
+}
+
+// SharedLimiter is a web.Limiter that is closed in the end.
+type SharedLimiter interface {
+	web.Limiter
+	Close() error
 }
 
 // Host is the modules of this process and what they stand on. Open builds it, Start makes it serve, Close ends it.
@@ -78,14 +88,16 @@ type Host struct {
 	embedded    string // URL of the PostgreSQL of our own, "" without one
 	dbs         map[string]*pg.DB
 	tokens      *auth.Internal
+	targets     map[string]*discovery.Target // instances elsewhere, by address
 	wiring      *rpc.Wiring
 	verifier    *auth.Verifier
 	instances   []instance
 
 	bus         *events.Bus
 	rpc         *http.Server
-	web         *web.Server
-	state       atomic.Value // string: why it is not ready, "" when it is
+	web         atomic.Pointer[web.Server]
+	withdraw    []func(context.Context) error // from Consul
+	state       atomic.Value                  // string: why it is not ready, "" when it is
 	ready       readiness
 	stopRunning context.CancelFunc
 	running     sync.WaitGroup // background work
@@ -130,7 +142,7 @@ func open(ctx context.Context, o Options, serve bool) (h *Host, err error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	h = &Host{o: o, now: o.Now, dbs: map[string]*pg.DB{}, failed: make(chan error, 2)}
+	h = &Host{o: o, now: o.Now, dbs: map[string]*pg.DB{}, targets: map[string]*discovery.Target{}, failed: make(chan error, 2)}
 	h.state.Store("starting")
 	if h.now == nil {
 		h.now = time.Now
@@ -463,9 +475,15 @@ func (h *Host) wire(serve bool) error {
 	if err := h.identify(); err != nil {
 		return err
 	}
+	remotes, err := h.remotes(serve)
+	if err != nil {
+		return err
+	}
 	h.wiring = rpc.NewWiring(rpc.Options{
 		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: h.tokens,
-		Remotes: h.remotes(serve), Log: h.log, Deadline: h.Settings.Calls.Deadline, Differs: h.o.Differs,
+		Remotes: remotes, Log: h.log, Deadline: h.Settings.Calls.Deadline, Policy: rpc.Policy{
+			Concurrent: h.Settings.Calls.Concurrent, Failing: h.Settings.Calls.Failing, Pause: h.Settings.Calls.Pause, Retries: h.Settings.Calls.Retries,
+		}, Differs: h.o.Differs,
 	})
 	h.metrics.MustRegister(h.wiring, h.readyGauge())
 	if h.o.Keys != nil {
@@ -509,15 +527,37 @@ func (h *Host) newVerifier() *auth.Verifier {
 	return v
 }
 
-// remotes are the addresses of the modules that run elsewhere.
-func (h *Host) remotes(serve bool) map[string]string {
-	all := map[string]string{}
+// remotes are the modules that run elsewhere and how each is called. Modules of one process share its instances and connections.
+func (h *Host) remotes(serve bool) (map[string]rpc.Remote, error) {
+	all := map[string]rpc.Remote{}
 	for _, name := range h.moduleNames() {
-		if target := h.Plan.RPC(name); !h.builds(name, serve) && target != "" {
-			all[name] = target
+		address := h.Plan.RPC(name)
+		if h.builds(name, serve) || address == "" {
+			continue
 		}
+		target, err := h.target(address)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = rpc.Remote{Transport: target}
 	}
-	return all
+	return all, nil
+}
+
+// target follows the instances at an address, once for everybody who asks.
+func (h *Host) target(address string) (*discovery.Target, error) {
+	if t, ok := h.targets[address]; ok {
+		return t, nil
+	}
+	t, err := discovery.Open(address, discovery.Options{
+		Log: h.log, Metrics: h.metrics, Now: h.now, Consul: h.Settings.Consul.Agent, ConsulToken: h.Settings.Consul.Token.Reveal(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.targets[address] = t
+	h.onClose(func(context.Context) error { return t.Close() })
+	return t, nil
 }
 
 // reachable finds the modules that one here calls and nobody says where they are.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/config"
+	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/placement"
@@ -113,7 +114,7 @@ func (h *Host) decide(serve bool) (placement.Plan, error) {
 		only = nil // nobody has said
 	}
 	p, err := placement.Decide(placement.Options{
-		Modules: h.moduleNames(), Processes: s.Processes, Process: s.Process, Only: only, Remote: s.Remote, Bus: s.Bus != "", Observer: !serve,
+		Modules: h.moduleNames(), Processes: s.Processes, Process: s.Process, Only: only, Remote: s.Remote, Bus: s.Bus != "", Check: discovery.Check, Observer: !serve,
 		Serves: func(module string) bool { return methods[module] },
 	})
 	return p, h.o.Settings.Place(err)

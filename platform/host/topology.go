@@ -133,7 +133,7 @@ func (h *Host) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := Status{Process: h.Plan.Process, Version: h.o.Version, State: "ready", Events: map[string]events.Backlog{}}
-	if err := h.Ready(r.Context()); err != nil {
+	if err := h.unready(r.Context()); err != nil {
 		s.State = err.Error()
 	}
 	for module, db := range h.dbs {

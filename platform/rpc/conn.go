@@ -31,7 +31,7 @@ type binding[Req, Res any] struct {
 	place  *place
 	stats  *stats
 	local  func(context.Context, Req) (Res, error)
-	remote *client[Req, Res]
+	remote *endpoint
 }
 
 func bind[Req, Res any](m *Method[Req, Res], c *Conn) (*binding[Req, Res], error) {
@@ -58,7 +58,7 @@ func bind[Req, Res any](m *Method[Req, Res], c *Conn) (*binding[Req, Res], error
 		}
 		b.stats = c.wiring.stats(c.caller, m.name, "local")
 	} else {
-		b.remote = newClient(m, p.remote)
+		b.remote = newEndpoint(m.name, p.remote)
 		b.stats = c.wiring.stats(c.caller, m.name, "remote")
 	}
 	c.bound.Store(m, b)

@@ -6,10 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"syscall"
-
-	"connectrpc.com/connect"
-	"google.golang.org/protobuf/types/known/wrapperspb"
+	"time"
 
 	"github.com/banyan-shop/banyan/platform/errs"
 )
@@ -23,9 +22,8 @@ func atHome(err error) error {
 			return e
 		}
 		var cause error = opaque{err}
-		var r retriedCause
-		if errors.As(err, &r) {
-			cause = retriedCause{opaque{err}}
+		if isFinal(err) {
+			cause = finalCause{opaque{err}}
 		}
 		return (&errs.Error{Kind: e.Kind, Code: e.Code, Message: e.Message, Fields: e.Fields, Details: e.Details}).Because(cause)
 	}
@@ -39,6 +37,28 @@ func atHome(err error) error {
 type opaque struct{ err error }
 
 func (o opaque) Error() string { return o.err.Error() }
+
+// finalCause marks an error about which all has been done that may be: this process, or one further down, has retried it as far
+// as its budget went, or was not allowed to ask at all. It crosses the wire, since one layer retries and not each.
+type finalCause struct{ opaque }
+
+// final marks err, an *errs.Error, and keeps what it is.
+func final(err error) error {
+	var e *errs.Error
+	if !errors.As(err, &e) || isFinal(e) {
+		return err
+	}
+	cause := e.Unwrap()
+	if cause == nil {
+		cause = errors.New("not asked again")
+	}
+	return (&errs.Error{Kind: e.Kind, Code: e.Code, Message: e.Message, Fields: e.Fields, Details: e.Details}).Because(finalCause{opaque{cause}})
+}
+
+func isFinal(err error) bool {
+	var f finalCause
+	return errors.As(err, &f)
+}
 
 func internal(cause error) error {
 	return errs.New(errs.Internal, "", "something went wrong on our side").Because(opaque{cause})
@@ -58,72 +78,65 @@ func notSent(cause error) error {
 	return errs.New(errs.Unavailable, code, "%s", text).Because(opaque{cause})
 }
 
-var toConnect = map[errs.Kind]connect.Code{
-	errs.Malformed: connect.CodeInvalidArgument, errs.Invalid: connect.CodeInvalidArgument, errs.TooLarge: connect.CodeInvalidArgument,
-	errs.Unauthenticated: connect.CodeUnauthenticated, errs.Forbidden: connect.CodePermissionDenied,
-	errs.NotFound: connect.CodeNotFound, errs.Conflict: connect.CodeAborted, errs.Declined: connect.CodeFailedPrecondition,
-	errs.PreconditionFailed: connect.CodeFailedPrecondition, errs.PreconditionRequired: connect.CodeFailedPrecondition,
-	errs.RateLimited: connect.CodeResourceExhausted, errs.Internal: connect.CodeInternal,
-	errs.Unavailable: connect.CodeUnavailable, errs.NoAnswer: connect.CodeDeadlineExceeded,
+func malformed(text string) *errs.Error { return errs.New(errs.Malformed, "", "%s", text) }
+
+func tooLarge() error {
+	return errs.New(errs.TooLarge, "", "a call between modules carries at most 16 MiB")
 }
 
-// retried marks an answer that is the end of the callee's own retries further down: one layer retries, not each.
-const retriedHeader = "Rpc-Retried"
-
-// toWire is an error of atHome for connect: its code for those who speak only that, and all of it as a detail.
-func toWire(err error) *connect.Error {
-	var e *errs.Error
-	if !errors.As(err, &e) {
-		errors.As(internal(err), &e)
-	}
-	code, ok := toConnect[e.Kind]
-	if !ok {
-		code = connect.CodeInternal
-	}
-	w := connect.NewError(code, errors.New(e.Message))
-	if b, err := json.Marshal(e); err == nil {
-		if d, err := connect.NewErrorDetail(wrapperspb.String(string(b))); err == nil {
-			w.AddDetail(d)
-		}
-	}
-	var r retriedCause
-	if errors.As(e.Unwrap(), &r) {
-		w.Meta().Set(retriedHeader, "1")
-	}
-	return w
+// connectCode is a kind in the words of the Connect protocol, for those who speak only that.
+type connectCode struct {
+	name   string
+	status int
 }
 
-// outcome is what a failed remote try means.
+var connectCodes = map[errs.Kind]connectCode{
+	errs.Malformed: {"invalid_argument", 400}, errs.Invalid: {"invalid_argument", 400}, errs.TooLarge: {"invalid_argument", 400},
+	errs.Unauthenticated: {"unauthenticated", 401}, errs.Forbidden: {"permission_denied", 403},
+	errs.NotFound: {"not_found", 404}, errs.Conflict: {"aborted", 409}, errs.Declined: {"failed_precondition", 400},
+	errs.PreconditionFailed: {"failed_precondition", 400}, errs.PreconditionRequired: {"failed_precondition", 400},
+	errs.RateLimited: {"resource_exhausted", 429}, errs.Internal: {"internal", 500},
+	errs.Unavailable: {"unavailable", 503}, errs.NoAnswer: {"deadline_exceeded", 504},
+}
+
+func codeOf(k errs.Kind) string {
+	if c, ok := connectCodes[k]; ok {
+		return c.name
+	}
+	return connectCodes[errs.Internal].name
+}
+
+func statusOf(k errs.Kind) int {
+	if c, ok := connectCodes[k]; ok {
+		return c.status
+	}
+	return connectCodes[errs.Internal].status
+}
+
+// outcome is what a try came to; the zero outcome is an answer.
 type outcome struct {
-	err   error // an *errs.Error
-	retry bool  // another try may help: nobody answered, or the callee said unavailable
-	sick  bool  // the callee is at fault, so the breaker counts it
+	err    error // an *errs.Error
+	retry  bool  // another try may help: nobody answered, or the callee said unavailable
+	health health
 }
 
-// fromWire reads what came back instead of an answer.
-func fromWire(ctx context.Context, err error) outcome {
-	var ce *connect.Error
-	if !errors.As(err, &ce) {
-		return outcome{err: noAnswer(err), retry: true, sick: true}
+// unanswered reads a transport's failure, which came after so long.
+func unanswered(ctx context.Context, err error, after time.Duration) outcome {
+	var said *errs.Error
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return outcome{err: noAnswer(err), health: unclear}
+	case ctx.Err() != nil && after < fairTime:
+		return outcome{err: noAnswer(err), health: unclear}
+	case ctx.Err() != nil:
+		return outcome{err: noAnswer(err), health: sick}
+	case errors.As(err, &said) && said.Kind == errs.Unavailable:
+		e := &errs.Error{Kind: said.Kind, Code: said.Code, Message: said.Message}
+		return outcome{err: e.Because(opaque{err}), retry: true, health: sick}
+	case neverSent(err):
+		return outcome{err: errs.Unavailablef("nobody listens there").Because(opaque{err}), retry: true, health: sick}
 	}
-	if connect.IsWireError(err) {
-		if e, ok := detail(ce); ok {
-			unavailable := e.Kind == errs.Unavailable && ce.Meta().Get(retriedHeader) == ""
-			return outcome{err: e, retry: unavailable, sick: unavailable}
-		}
-		return outcome{err: fromStatus(ce), retry: ce.Code() == connect.CodeUnavailable, sick: ce.Code() == connect.CodeUnavailable}
-	}
-	if ce.Code() == connect.CodeUnimplemented { // somebody answered, but not for this method: nothing happened
-		return outcome{err: errs.New(errs.Unavailable, "not_served", "the callee does not answer this method").Because(opaque{err})}
-	}
-	if ctx.Err() != nil {
-		// Our own time is over: that tells of a slow callee, but not when the caller walked away.
-		return outcome{err: noAnswer(err), sick: errors.Is(ctx.Err(), context.DeadlineExceeded)}
-	}
-	if neverSent(err) {
-		return outcome{err: errs.Unavailablef("nobody listens there").Because(opaque{err}), retry: true, sick: true}
-	}
-	return outcome{err: noAnswer(err), retry: true, sick: true}
+	return outcome{err: noAnswer(err), retry: true, health: sick}
 }
 
 // neverSent says that no connection came about, so that nothing can have happened.
@@ -136,45 +149,68 @@ func neverSent(err error) bool {
 	return errors.As(err, &dns) || errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, io.EOF)
 }
 
-func detail(ce *connect.Error) (*errs.Error, bool) {
-	for _, d := range ce.Details() {
-		v, err := d.Value()
-		if err != nil {
-			continue
-		}
-		s, ok := v.(*wrapperspb.StringValue)
-		if !ok {
-			continue
-		}
-		var e errs.Error
-		if json.Unmarshal([]byte(s.GetValue()), &e) == nil && e.Kind != "" {
-			return &e, true
-		}
+// refused reads an answer that is an error.
+func refused(answer *http.Response, body []byte) outcome {
+	var w wireError
+	if json.Unmarshal(body, &w) != nil || w.Code == "" {
+		return refusedByStatus(answer.StatusCode)
 	}
-	return nil, false
+	e, ours := w.error()
+	if !ours {
+		kind := kindOf(w.Code)
+		e = &errs.Error{Kind: kind, Code: string(kind), Message: "the answer was " + w.Code}
+	}
+	switch {
+	case answer.Header.Get(retriedHeader) != "":
+		return outcome{err: final(e)}
+	case e.Kind == errs.Unavailable && w.Code != "unimplemented":
+		return outcome{err: e, retry: true, health: sick}
+	}
+	return outcome{err: e}
 }
 
-// fromStatus reads an answer that is not of our Server: a proxy's, or connect's own before the handler.
-func fromStatus(ce *connect.Error) error {
-	kind := errs.Internal
-	switch ce.Code() {
-	case connect.CodeInvalidArgument:
-		kind = errs.Malformed
-	case connect.CodeUnauthenticated:
-		kind = errs.Unauthenticated
-	case connect.CodePermissionDenied:
-		kind = errs.Forbidden
-	case connect.CodeUnimplemented, connect.CodeUnavailable:
-		kind = errs.Unavailable
-	case connect.CodeResourceExhausted:
-		kind = errs.RateLimited
-	case connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeUnknown:
-		kind = errs.NoAnswer
+// refusedByStatus reads an answer that is not of this protocol: a proxy's, or of a server that does not know the method.
+func refusedByStatus(status int) outcome {
+	e := errs.New(errs.NoAnswer, "", "no answer in time: it may have happened")
+	o := outcome{}
+	switch status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType: // somebody answered, but nothing happened
+		e = errs.New(errs.Unavailable, "not_served", "the callee does not answer this method")
+	case http.StatusUnauthorized:
+		e = errs.New(errs.Unauthenticated, "", "the answer was %s", http.StatusText(status))
+	case http.StatusForbidden:
+		e = errs.New(errs.Forbidden, "", "the answer was %s", http.StatusText(status))
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		e = errs.Unavailablef("the answer was %s", http.StatusText(status))
+		o = outcome{retry: true, health: sick}
+	case http.StatusBadGateway, http.StatusGatewayTimeout: // whoever is between us may have asked
+		o = outcome{retry: true, health: sick}
 	}
-	return errs.New(kind, "", "the answer was %s", ce.Code()).Because(opaque{ce})
+	o.err = e.Because(opaque{errors.New("the answer was " + http.StatusText(status))})
+	return o
 }
 
-// retriedCause marks an error that this process has retried already.
-type retriedCause struct{ opaque }
+// kindOf reads a code of a server that is not ours.
+func kindOf(code string) errs.Kind {
+	switch code {
+	case "invalid_argument", "out_of_range":
+		return errs.Malformed
+	case "unauthenticated":
+		return errs.Unauthenticated
+	case "permission_denied":
+		return errs.Forbidden
+	case "not_found":
+		return errs.NotFound
+	case "already_exists", "aborted", "failed_precondition":
+		return errs.Conflict
+	case "unimplemented", "unavailable":
+		return errs.Unavailable
+	case "resource_exhausted":
+		return errs.RateLimited
+	case "deadline_exceeded", "canceled", "unknown":
+		return errs.NoAnswer
+	}
+	return errs.Internal
+}
 
 func joined(list []error) error { return errors.Join(list...) }

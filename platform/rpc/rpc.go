@@ -3,7 +3,8 @@
 // A contract package binds each method once with NewMethod. A module mounts its implementation on a Server and reaches
 // others through a Conn, which holds where the callee runs: in this process (a plain call, no encoding), behind a loopback
 // listener of this process (the wire placement, for tests), or at a remote address. Deadline, identity, error semantics,
-// tracing and counting are the same in all three.
+// tracing and counting are the same in all three. Calls to elsewhere are bounded by a Policy: retries within a budget, a breaker
+// and a bulkhead for each callee. A caller that can do with an old answer may have one where the owner allows it.
 //
 // It does not decide who runs where: the host does, through a Wiring. It carries no streams and no events.
 package rpc
@@ -15,6 +16,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Mark says whether a method may be called again after a failure without an answer.
@@ -40,16 +42,41 @@ func (m Mark) String() string {
 type Method[Req, Res any] struct {
 	name string
 	mark Mark
+	traits
 }
 
 // NewMethod names a method: NewMethod[ReserveRequest, Reservation]("catalog.Reserve", rpc.IdempotentByKey).
-func NewMethod[Req, Res any](name string, mark Mark) *Method[Req, Res] {
-	return &Method[Req, Res]{name, mark}
+func NewMethod[Req, Res any](name string, mark Mark, ts ...Trait) *Method[Req, Res] {
+	m := &Method[Req, Res]{name: name, mark: mark}
+	for _, t := range ts {
+		t(&m.traits)
+	}
+	return m
 }
+
+// Trait says more of a method than its mark.
+type Trait func(*traits)
+
+type traits struct {
+	stale time.Duration // how old an answer may be in place of none; 0: none may
+}
+
+// StaleFor says that an answer up to this old is better than none, for callers that allow it with AllowStale. The method is a
+// read and marked Idempotent; nothing may be charged, promised or decided by its answer.
+func StaleFor(age time.Duration) Trait { return func(t *traits) { t.stale = age } }
 
 // Call asks the callee behind c. A failure without an answer is errs.NoAnswer: it may have happened. Every error is an
 // *errs.Error; what the callee wrapped stays at home. A ctx without a deadline gets the wiring's default, 2 s.
 func (m *Method[Req, Res]) Call(ctx context.Context, c *Conn, r Req) (Res, error) {
+	if m.stale > 0 && c != nil {
+		if s := allowedStale(ctx); s != nil {
+			return m.callStale(ctx, c, r, s)
+		}
+	}
+	return m.call(ctx, c, r)
+}
+
+func (m *Method[Req, Res]) call(ctx context.Context, c *Conn, r Req) (Res, error) {
 	b, err := bind(m, c)
 	if err != nil {
 		var none Res
@@ -67,7 +94,7 @@ func (m *Method[Req, Res]) Call(ctx context.Context, c *Conn, r Req) (Res, error
 
 // Handle makes f answer the method on s.
 func (m *Method[Req, Res]) Handle(s *Server, f func(context.Context, Req) (Res, error)) {
-	info := MethodInfo{Name: m.name, Mark: m.mark, Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Res]()}
+	info := MethodInfo{Name: m.name, Mark: m.mark, StaleFor: m.stale, Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Res]()}
 	s.add(info, handler{fn: f, http: func() http.Handler { return serveHTTP(s, m, f) }})
 }
 
@@ -75,6 +102,7 @@ func (m *Method[Req, Res]) Handle(s *Server, f func(context.Context, Req) (Res, 
 type MethodInfo struct {
 	Name              string // catalog.Reserve
 	Mark              Mark
+	StaleFor          time.Duration // 0: an old answer is never given
 	Request, Response reflect.Type
 }
 
@@ -136,6 +164,9 @@ func (s *Server) add(info MethodInfo, h handler) {
 		if f, ok := keyField(info.Request); !ok || f.Type.Kind() != reflect.String {
 			complain("%s is idempotent by key, so %s needs a string field named Key", info.Name, info.Request)
 		}
+	}
+	if info.StaleFor > 0 && info.Mark != Idempotent {
+		complain("%s gives old answers, so it must be a read, marked Idempotent", info.Name)
 	}
 	s.handlers[info.Name] = h
 	s.methods = append(s.methods, info)

@@ -127,7 +127,7 @@ func each(t *testing.T, f fake, check func(t *testing.T, s stock, placement stri
 			case "remote":
 				server := httptest.NewServer(callee.Handler())
 				t.Cleanup(server.Close)
-				o.Remotes = map[string]string{"stock": server.URL}
+				o.Remotes = map[string]rpc.Remote{"stock": {Base: server.URL}}
 				caller = rpc.NewWiring(o)
 			}
 			t.Cleanup(func() {
@@ -328,7 +328,7 @@ func TestTransportFailures(t *testing.T) {
 		server := &http.Server{Handler: callee.Handler(), ErrorLog: slog.NewLogLogger(quiet.Handler(), slog.LevelError)}
 		go server.Serve(f)
 		t.Cleanup(func() { server.Close() })
-		w := rpc.NewWiring(rpc.Options{Tokens: internal, Log: quiet, Remotes: map[string]string{"stock": "http://" + inner.Addr().String()}})
+		w := rpc.NewWiring(rpc.Options{Tokens: internal, Log: quiet, Remotes: map[string]rpc.Remote{"stock": {Base: "http://" + inner.Addr().String()}}})
 		t.Cleanup(func() { w.Stop(context.Background()) })
 		return dial(w.Dialer("orders")), &calls
 	}
@@ -369,7 +369,7 @@ func TestTransportFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 		free.Close()
-		w := rpc.NewWiring(rpc.Options{Log: quiet, Remotes: map[string]string{"stock": "http://" + free.Addr().String()}})
+		w := rpc.NewWiring(rpc.Options{Log: quiet, Remotes: map[string]rpc.Remote{"stock": {Base: "http://" + free.Addr().String()}}})
 		if _, err := dial(w.Dialer("orders")).Adjust(t.Context(), levelRequest{}); !errs.Is(err, errs.Unavailable) {
 			t.Errorf("got %v, want unavailable", err)
 		}
@@ -476,7 +476,7 @@ func TestMovingACallee(t *testing.T) {
 		base string
 		want int
 	}{{"", 1}, {server.URL, 2}, {"", 1}} {
-		here.Move("stock", step.base)
+		here.Move("stock", rpc.Remote{Base: step.base})
 		if got, err := s.Level(t.Context(), levelRequest{}); err != nil || got.Count != step.want {
 			t.Errorf("at %q: got %d, %v, want %d", step.base, got.Count, err, step.want)
 		}
@@ -516,24 +516,3 @@ type recorder struct {
 
 func (r *recorder) Error(args ...any)                 { r.text += fmt.Sprintln(args...) }
 func (r *recorder) Errorf(format string, args ...any) { r.text += fmt.Sprintf(format+"\n", args...) }
-
-func BenchmarkPlainCall(b *testing.B) {
-	var s stock = fake{level: func(_ context.Context, r levelRequest) (level, error) { return level{len(r.SKU)}, nil }}
-	benchmark(b, s)
-}
-
-func BenchmarkLocalCall(b *testing.B) {
-	w := rpc.NewWiring(rpc.Options{})
-	mount(w.Server("stock"), fake{level: func(_ context.Context, r levelRequest) (level, error) { return level{len(r.SKU)}, nil }})
-	benchmark(b, dial(w.Dialer("orders")))
-}
-
-func benchmark(b *testing.B, s stock) {
-	ctx := auth.WithIdentity(b.Context(), auth.Identity{User: "usr_1"})
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := s.Level(ctx, levelRequest{SKU: "a"}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -1,9 +1,13 @@
 package rpc
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/banyan-shop/banyan/platform/errs"
@@ -58,10 +62,74 @@ func (w *Wiring) stats(caller, method, place string) *stats {
 	return s
 }
 
+func (w *Wiring) gaveStale(caller, method string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stale[statsKey{caller: caller, method: method}]++
+}
+
+// RemoteStatus is what this process knows of a callee elsewhere, counted since it was placed there.
+type RemoteStatus struct {
+	Callee      string `json:"callee"`
+	Base        string `json:"base"`
+	Breaker     string `json:"breaker"`   // closed, half-open or open
+	InFlight    int64  `json:"in_flight"` // calls under way
+	Concurrent  int    `json:"concurrent"`
+	Calls       int64  `json:"calls"`
+	Failures    int64  `json:"failures"` // tries, retries included, that the breaker counts against the callee
+	Retries     int64  `json:"retries"`
+	Opens       int64  `json:"opens"`        // of the breaker
+	CircuitOpen int64  `json:"circuit_open"` // tries the breaker refused
+	Full        int64  `json:"full"`         // calls the bulkhead refused
+}
+
+// Remotes is the status of every callee elsewhere that somebody here calls, by name.
+func (w *Wiring) Remotes() []RemoteStatus {
+	w.mu.Lock()
+	remotes := slices.Collect(maps.Values(w.remotes))
+	w.mu.Unlock()
+	list := make([]RemoteStatus, 0, len(remotes))
+	for _, r := range remotes {
+		list = append(list, RemoteStatus{
+			Callee: r.callee, Base: r.base, Breaker: r.breaker.State().String(), InFlight: r.inFlight.Load(), Concurrent: r.policy.Concurrent,
+			Calls: r.calls.Load(), Failures: r.failures.Load(), Retries: r.retries.Load(), Opens: r.opens.Load(),
+			CircuitOpen: r.open.Load(), Full: r.full.Load(),
+		})
+	}
+	slices.SortFunc(list, func(a, b RemoteStatus) int { return cmp.Compare(a.Callee, b.Callee) })
+	return list
+}
+
+// breakerStates are the values of banyan_rpc_breaker_state.
+var breakerStates = map[string]float64{
+	circuitbreaker.ClosedState.String(): 0, circuitbreaker.HalfOpenState.String(): 1, circuitbreaker.OpenState.String(): 2,
+}
+
+var remoteMetrics = []struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(RemoteStatus) float64
+}{
+	{remoteDesc("breaker_state", "A callee's breaker: 0 closed, 1 half-open, 2 open."), prometheus.GaugeValue, func(r RemoteStatus) float64 { return breakerStates[r.Breaker] }},
+	{remoteDesc("breaker_opens_total", "How often a callee's breaker opened."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Opens) }},
+	{remoteDesc("breaker_refused_total", "Tries that an open breaker refused."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.CircuitOpen) }},
+	{remoteDesc("bulkhead_in_use", "Calls under way at a callee."), prometheus.GaugeValue, func(r RemoteStatus) float64 { return float64(r.InFlight) }},
+	{remoteDesc("bulkhead_max", "Calls that may be under way at a callee."), prometheus.GaugeValue, func(r RemoteStatus) float64 { return float64(r.Concurrent) }},
+	{remoteDesc("bulkhead_refused_total", "Calls that a full bulkhead refused."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Full) }},
+	{remoteDesc("remote_calls_total", "Calls to a callee elsewhere."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Calls) }},
+	{remoteDesc("remote_failures_total", "Tries that a callee elsewhere did not answer, or said it could not."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Failures) }},
+	{remoteDesc("retries_total", "Retries of calls to a callee elsewhere."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Retries) }},
+}
+
+func remoteDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("banyan_rpc_"+name, help, []string{"callee"}, nil)
+}
+
 var (
 	labels       = []string{"caller", "method", "place"}
 	callsDesc    = prometheus.NewDesc("banyan_rpc_calls_total", "Calls between modules.", labels, nil)
 	failuresDesc = prometheus.NewDesc("banyan_rpc_failures_total", "Calls between modules that ended in an error, by its kind.", append(labels[:3:3], "kind"), nil)
+	staleDesc    = prometheus.NewDesc("banyan_rpc_stale_total", "Old answers given in place of none.", labels[:2], nil)
 	secondsDesc  = prometheus.NewDesc("banyan_rpc_seconds", "Duration of calls between modules; of local ones every sixteenth is measured.", labels, nil)
 )
 
@@ -72,11 +140,23 @@ func (w *Wiring) Describe(ch chan<- *prometheus.Desc) {
 	ch <- callsDesc
 	ch <- failuresDesc
 	ch <- secondsDesc
+	ch <- staleDesc
+	for _, m := range remoteMetrics {
+		ch <- m.desc
+	}
 }
 
 func (w *Wiring) Collect(ch chan<- prometheus.Metric) {
+	for _, r := range w.Remotes() {
+		for _, m := range remoteMetrics {
+			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(r), r.Callee)
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for key, n := range w.stale {
+		ch <- prometheus.MustNewConstMetric(staleDesc, prometheus.CounterValue, float64(n), key.caller, key.method)
+	}
 	for key, s := range w.counted {
 		l := []string{key.caller, key.method, key.place}
 		ch <- prometheus.MustNewConstMetric(callsDesc, prometheus.CounterValue, float64(s.calls.Load()), l...)

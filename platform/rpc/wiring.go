@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -33,10 +34,11 @@ const DefaultDeadline = 2 * time.Second
 type Options struct {
 	Modules   []string          // all modules, in their order: each may call those before it; nil allows every call
 	Placement Placement         // "" is One
-	Remotes   map[string]string // base URL of each module that runs elsewhere
+	Remotes   map[string]Remote // each module that runs elsewhere
 	Tokens    *auth.Internal    // identity over the wire; without it a remote callee refuses every call
 	Log       *slog.Logger
 	Deadline  time.Duration // 0 is DefaultDeadline
+	Policy    Policy        // of calls to elsewhere
 	// Differs hears of a repeated call with the same Key whose second answer was not the first, in the wire placement. nil logs it.
 	Differs func(method, first, second string)
 }
@@ -52,10 +54,13 @@ type Wiring struct {
 	mistakes []error
 	counted  map[statsKey]*stats
 	epoch    uint64
-	loopback string // base URL of the wire placement's listener
-	remotes  map[string]*remote
+	loopback string             // base URL of the wire placement's listener
+	remotes  map[string]*remote // by callee
+	stale    map[statsKey]int64
 	server   *http.Server
 	served   chan struct{}
+
+	answers answers
 }
 
 // Edge is a caller and a callee.
@@ -63,7 +68,10 @@ type Edge struct{ Caller, Callee string }
 
 // NewWiring makes a wiring. In the wire placement Start must come before the first call.
 func NewWiring(o Options) *Wiring {
-	return &Wiring{opts: o, servers: map[string]*Server{}, edges: map[Edge]bool{}, counted: map[statsKey]*stats{}, remotes: map[string]*remote{}}
+	return &Wiring{
+		opts: o, servers: map[string]*Server{}, edges: map[Edge]bool{}, counted: map[statsKey]*stats{}, remotes: map[string]*remote{},
+		stale: map[statsKey]int64{},
+	}
 }
 
 // Server is where module mounts its contract.
@@ -117,28 +125,27 @@ func (w *Wiring) above(caller, callee string) bool {
 
 // placeOf is where callee runs now; nil if nowhere yet. w.mu is held.
 func (w *Wiring) placeOf(callee string) *place {
-	base, elsewhere := w.opts.Remotes[callee]
+	to, elsewhere := w.opts.Remotes[callee]
 	server := w.servers[callee]
 	switch {
 	case elsewhere:
-		return &place{epoch: w.epoch, remote: w.remote(callee, base, false)}
+		return &place{epoch: w.epoch, remote: w.remote(callee, to, false)}
 	case server == nil:
 		return nil
 	case w.opts.Placement == Wire && w.loopback == "":
 		return nil
 	case w.opts.Placement == Wire:
-		return &place{epoch: w.epoch, remote: w.remote(callee, w.loopback, true)}
+		return &place{epoch: w.epoch, remote: w.remote(callee, Remote{Base: w.loopback}, true)}
 	}
 	return &place{epoch: w.epoch, local: server}
 }
 
 // remote is shared by all callers of a callee, so that they share its connections and its breaker. w.mu is held.
-func (w *Wiring) remote(callee, base string, repeat bool) *remote {
-	key := callee + " " + base
-	r, ok := w.remotes[key]
+func (w *Wiring) remote(callee string, to Remote, repeat bool) *remote {
+	r, ok := w.remotes[callee]
 	if !ok {
-		r = newRemote(w, callee, base, repeat)
-		w.remotes[key] = r
+		r = newRemote(w, callee, to, repeat)
+		w.remotes[callee] = r
 	}
 	return r
 }
@@ -151,19 +158,23 @@ func (w *Wiring) placeAll() {
 	}
 }
 
-// Move sends the calls to a module elsewhere from now on: to a base URL, or back into this process with "". Calls under way
-// end where they began.
-func (w *Wiring) Move(module, base string) {
+// Move sends the calls to a module elsewhere from now on, or back into this process with the zero Remote. Calls under way end
+// where they began; what was known of the old place's health is forgotten.
+func (w *Wiring) Move(module string, to Remote) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	remotes := map[string]string{}
-	for m, b := range w.opts.Remotes {
-		remotes[m] = b
+	remotes := maps.Clone(w.opts.Remotes)
+	if remotes == nil {
+		remotes = map[string]Remote{}
 	}
-	if remotes[module] = base; base == "" {
+	if remotes[module] = to; to.isZero() {
 		delete(remotes, module)
 	}
 	w.opts.Remotes = remotes
+	if r, ok := w.remotes[module]; ok {
+		delete(w.remotes, module)
+		r.close()
+	}
 	w.placeAll()
 }
 
@@ -194,28 +205,40 @@ func (w *Wiring) Check() error {
 
 // Handler serves all contracts mounted so far under /rpc/. It belongs on the internal listener, never on the public one.
 func (w *Wiring) Handler() http.Handler {
-	mux := http.NewServeMux()
+	routes := routes{}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.servers {
-		s.mount(mux)
+		s.mount(routes)
 	}
-	return mux
+	return routes
 }
 
 // Handler serves this server's contract under /rpc/<module>/.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	s.mount(mux)
-	return mux
+	routes := routes{}
+	s.mount(routes)
+	return routes
 }
 
-func (s *Server) mount(mux *http.ServeMux) {
+func (s *Server) mount(r routes) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, m := range s.methods {
-		mux.Handle(m.Path(), s.handlers[m.Name].http())
+		r[m.Path()] = s.handlers[m.Name].http()
 	}
+}
+
+// routes are handlers by their whole path: there are no patterns to match.
+type routes map[string]http.Handler
+
+func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, ok := rs[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	h.ServeHTTP(w, r)
 }
 
 // Start opens the loopback listener of the wire placement; in other placements there is nothing to start. Every contract is

@@ -2,12 +2,13 @@ package ordersapi
 
 import (
 	"context"
+	"time"
 
 	"shop/platform/rpc"
 )
 
 var (
-	order = rpc.NewMethod[OrderRequest, Order]("orders.Order", rpc.Idempotent)
+	order = rpc.NewMethod[OrderRequest, Order]("orders.Order", rpc.Idempotent, rpc.StaleFor(time.Minute))
 	place = rpc.NewMethod[PlaceRequest, Order]("orders.Place", rpc.IdempotentByKey)
 )
 

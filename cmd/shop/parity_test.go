@@ -26,9 +26,12 @@ type spoken struct {
 // longer or shorter by a digit.
 var notCompared = map[string]bool{"Date": true, "Content-Length": true}
 
-// transcript is all that a shop said to one story, with placeholders for what no two shops say alike: the shop's address, ids,
-// secrets and numbers get one a value, so that the same is the same; times get all the same one, since two of them may or may not
-// fall into one millisecond.
+// ownModules is what a process says of its readiness beside whether it is: which modules it runs, which is the placement itself.
+var ownModules = regexp.MustCompile(`,"modules":\{[^}]*\}`)
+
+// transcript is all that a shop said to one story, with placeholders for what no two shops say alike. Ids and numbers get one a
+// value, so that the same is the same. All times get one, since two of them may or may not fall into one millisecond, and so do
+// secrets, since an order's token is another in the next second; that a story's tokens work is in the story.
 func (s *teller) transcript() string {
 	n := naming{}
 	value := func(v string) string { return n.hide(strings.ReplaceAll(v, s.url, "<shop>")) }
@@ -41,6 +44,9 @@ func (s *teller) transcript() string {
 					fmt.Fprintf(&b, "%s: %s\n", name, value(v))
 				}
 			}
+		}
+		if a.action == "GET /readyz" {
+			a.body = ownModules.ReplaceAllString(a.body, "")
 		}
 		fmt.Fprintf(&b, "%s\n\n", value(a.body))
 	}
@@ -58,7 +64,7 @@ var (
 
 func (n naming) hide(text string) string {
 	return hidden.ReplaceAllStringFunc(text, func(v string) string {
-		kind := "secret"
+		var kind string
 		switch {
 		case aTimes.MatchString(v):
 			return "<time>"
@@ -68,6 +74,8 @@ func (n naming) hide(text string) string {
 			kind = "number"
 		case strings.IndexFunc(v, unicode.IsUpper) < 0 || strings.IndexFunc(v, unicode.IsLower) < 0:
 			return v // a slug or a name: random text has both kinds of letters
+		default:
+			return "<secret>"
 		}
 		if n[kind] == nil {
 			n[kind] = map[string]int{}
@@ -83,7 +91,6 @@ func (n naming) hide(text string) string {
 type parity struct {
 	mu   sync.Mutex
 	told map[string]map[string]string // transcripts by story and placement
-	said int                          // answers in all
 }
 
 // watch makes a parity that is judged when the test's subtests have ended.
@@ -100,7 +107,6 @@ func (p *parity) add(story, placement string, s *teller) {
 		p.told[story] = map[string]string{}
 	}
 	p.told[story][placement] = s.transcript()
-	p.said += len(s.said)
 }
 
 func (p *parity) judge(t *testing.T) {
@@ -115,10 +121,12 @@ func (p *parity) judge(t *testing.T) {
 			if placement == "one" {
 				continue
 			}
-			compared[placement] += strings.Count(got, "\n=> ")
-			if d := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); got != want {
+			if got != want {
+				d := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n"))
 				t.Errorf("%s: %s answers otherwise than one process (-one +%s):\n%s", story, placement, placement, d)
+				continue
 			}
+			compared[placement] += strings.Count(got, "\n=> ")
 		}
 	}
 	for _, placement := range slices.Sorted(maps.Keys(compared)) {
@@ -133,7 +141,7 @@ func TestTranscriptsHideOnlyWhatDiffers(t *testing.T) {
 		{`{"id":"ord_01jd9v3k9rf2wbt8m8y5sgv7zc","at":"2026-11-23T10:00:00Z"}`, `{"id":"<ord 1>","at":"<time>"}`},
 		{`ord_01jd9v3k9rf2wbt8m8y5sgv7zd ord_01jd9v3k9rf2wbt8m8y5sgv7zc`, `<ord 2> <ord 1>`},
 		{`{"slug":"ridge-two-person-tent-with-a-name","n":12}`, `{"slug":"ridge-two-person-tent-with-a-name","n":12}`},
-		{`token=Zm9vYmFyYmF6cXV4cXV1eA.Zm9vYmFy&x`, `token=<secret 1>&x`},
+		{`token=Zm9vYmFyYmF6cXV4cXV1eA.Zm9vYmFy&x`, `token=<secret>&x`},
 		{`"Reference B-7K2M-9QRT"`, `"Reference <number 1>"`},
 		{`"B-7K2M-9QRT" "B-7K2M-9QRS"`, `"<number 1>" "<number 2>"`},
 	} {

@@ -187,6 +187,10 @@ func (h *Host) face() (*web.Server, error) {
 			m.Nil.Routes(router.Remote(m.Name, forward))
 		}
 	}
+	// A module here may pass on the refusal of one elsewhere: it has the same title everywhere.
+	for _, p := range Routes(h.o).Problems() {
+		router.Problem(p.Code, p.Title, p.Explanation)
+	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
 	c := web.Config{
 		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,

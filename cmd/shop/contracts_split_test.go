@@ -36,10 +36,8 @@ import (
 	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/money"
 	"github.com/banyan-shop/banyan/platform/pg"
-	"github.com/banyan-shop/banyan/platform/placement"
 	"github.com/banyan-shop/banyan/platform/rpc"
 	"github.com/banyan-shop/banyan/platform/shoptest"
-	"github.com/banyan-shop/banyan/platform/telemetry"
 )
 
 // TestContractsInSplit holds each module to its contract's suite from another process: calls travel with tokens between modules, and
@@ -106,7 +104,7 @@ func bootApart(t *testing.T, module string, mount func(w *rpc.Wiring, now func()
 	elsewhere := httptest.NewServer(around.Handler())
 	t.Cleanup(elsewhere.Close)
 
-	a.h = a.boot(elsewhere.URL, nil)
+	a.h = a.boot(elsewhere.URL, true)
 	a.signer = auth.NewSigner(keys, a.clock.Now)
 	if module == "users" {
 		a.signer = auth.NewSigner(auth.Keys{Current: a.ownKey()}, a.clock.Now)
@@ -120,18 +118,16 @@ func bootApart(t *testing.T, module string, mount func(w *rpc.Wiring, now func()
 	return a
 }
 
-// boot starts the process; all other modules are said to be at the address.
-func (a *apart) boot(elsewhere string, flags map[string]string) *host.Host {
+// boot starts the process; all other modules are said to be at the address. Customers come here, or would come there. settings
+// are pairs of a key and a value.
+func (a *apart) boot(elsewhere string, gateway bool, settings ...string) *host.Host {
 	a.t.Helper()
-	own := placement.Process{HTTP: "http://" + ownAddress(a.t), RPC: "http://" + ownAddress(a.t), Gateway: true, Modules: []string{a.module}}
+	own := map[string]any{"http": "http://" + ownAddress(a.t), "rpc": "http://" + ownAddress(a.t), "gateway": gateway, "modules": []string{a.module}}
 	if a.module != "storefront" {
-		own.DatabaseURL = telemetry.URL(shoptest.DatabaseOf(a.t, a.module))
+		own["database_url"] = shoptest.DatabaseOf(a.t, a.module)
 	}
 	others := slices.DeleteFunc(moduleNames(), func(m string) bool { return m == a.module })
-	text, err := yaml.Marshal(map[string]any{
-		a.module: map[string]any{"http": own.HTTP, "rpc": own.RPC, "gateway": true, "modules": own.Modules, "database_url": own.DatabaseURL.Reveal()},
-		"rest":   map[string]any{"rpc": elsewhere, "modules": others},
-	})
+	text, err := yaml.Marshal(map[string]any{a.module: own, "rest": map[string]any{"rpc": elsewhere, "gateway": !gateway, "modules": others}})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -139,15 +135,15 @@ func (a *apart) boot(elsewhere string, flags map[string]string) *host.Host {
 		"process": a.module, "processes": string(text), "bus": "nats://nobody.invalid", "secret": worldSecret, "mode": "development", "seed": "false",
 		"ops_listen": "", "data_dir": a.t.TempDir(), "pool.max": "3", "events.poll": "50ms", "drain.delay": "1ms",
 	}
-	for k, v := range flags {
-		all[k] = v
+	for i := 0; i < len(settings); i += 2 {
+		all[settings[i]] = settings[i+1]
 	}
-	settings, err := config.Load(config.Options{Flags: all})
+	source, err := config.Load(config.Options{Flags: all})
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	var log bytes.Buffer
-	o := shop(settings)
+	o := shop(source)
 	o.Now = a.clock.Now
 	o.Log = slog.New(slog.NewTextHandler(&locked{w: &log}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	o.Carrier = func(context.Context, string, *slog.Logger) (events.Carrier, error) { return stayOpen{a.carrier}, nil }

@@ -53,12 +53,12 @@ func TestACrashAnywhereOfASplitShopIsSurvived(t *testing.T) {
 	for n := range splitShops {
 		workers.Go(func() {
 			learned := sync.OnceFunc(e.learning.Done)
-			defer learned()
-			for again := true; again; {
+			for again := true; again; n += splitShops {
+				again = false
 				t.Run(fmt.Sprintf("shop %d", n), func(t *testing.T) {
+					defer learned()
 					again = e.work(t, openDistrict(t, binary, seeds), n, learned)
 				})
-				n += splitShops
 			}
 		})
 	}
@@ -520,7 +520,9 @@ func (d *district) learn(t *testing.T, e *enumeration, number int) {
 		d.mu.Unlock()
 		e.mu.Unlock()
 	}
-	d.inspect(ctx, t)
+	if d.inspect(ctx, t); t.Failed() {
+		t.FailNow()
+	}
 }
 
 // crash is one death, and what comes of it.
@@ -601,7 +603,8 @@ func (d *district) look(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	if _, err := tx.ExecContext(ctx, `SET LOCAL session_replication_role = replica`); err != nil { // no foreign keys, no triggers
+	// Without foreign keys and triggers.
+	if _, err := tx.ExecContext(ctx, `SET LOCAL session_replication_role = replica`); err != nil {
 		return err
 	}
 	for table, columns := range d.columns {

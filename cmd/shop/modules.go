@@ -18,6 +18,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/config"
 	"github.com/banyan-shop/banyan/platform/events"
+	"github.com/banyan-shop/banyan/platform/gateway/redislimit"
 	"github.com/banyan-shop/banyan/platform/host"
 	"github.com/banyan-shop/banyan/platform/ids"
 	"github.com/banyan-shop/banyan/platform/rpc"
@@ -38,7 +39,7 @@ var modules = []host.Module{
 
 // shop is what the host runs, with settings that are read already.
 func shop(settings *config.Source) host.Options {
-	return host.Options{Modules: modules, Settings: settings, Migrations: db.Migrations, Version: version(), Keys: keys, APIKeys: apiKeys, Hear: hear, Carrier: carrier}
+	return host.Options{Modules: modules, Settings: settings, Migrations: db.Migrations, Version: version(), Keys: keys, APIKeys: apiKeys, Hear: hear, Carrier: carrier, Limiter: limiter}
 }
 
 // keys fetches the public keys of access tokens from the module that makes the tokens, wherever it runs.
@@ -64,6 +65,11 @@ func apiKeys(d rpc.Dialer) auth.APIKeyVerifier {
 		k, err := u.VerifyKey(ctx, usersapi.VerifyKeyRequest{Hash: hash})
 		return auth.APIKey{ID: k.ID, Owner: ids.ID(k.Owner), Scopes: k.Scopes, Expires: k.ExpiresAt}, err
 	}
+}
+
+// limiter shares rate limits through Redis.
+func limiter(address string) (host.SharedLimiter, error) {
+	return redislimit.Open(address, "banyan", 0)
 }
 
 // hear is what every process hears whatever it runs: that sessions and API keys ended, so that it refuses them within moments.

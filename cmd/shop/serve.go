@@ -52,7 +52,7 @@ func (s *serveCommand) Run(ctx context.Context, c *cli, p *process) error {
 	banner(p.stderr, h, time.Since(began))
 	err = h.Wait(ctx)
 	fmt.Fprintln(p.stderr, "stopping: requests under way end first; once more to cut them off")
-	drain, cancel := context.WithTimeout(p.hurry, h.Settings.Drain.Delay+h.Settings.Drain.Timeout)
+	drain, cancel := context.WithTimeout(p.hurry, h.DrainTime())
 	defer cancel()
 	return errors.Join(err, h.Close(drain))
 }

@@ -226,7 +226,7 @@ func (t topology) write(c *cli, p *process, dir, bus string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the secret: %w", err)
 	}
-	ours := map[string]any{"mode": "development", "log": map[string]string{"format": "text"}, "bus": bus, "secret": strings.TrimSpace(string(secret)), "data_dir": dir, "processes": t.processes}
+	ours := map[string]any{"mode": "development", "log": map[string]string{"format": "text"}, "drain": map[string]string{"delay": "1ms"}, "bus": bus, "secret": strings.TrimSpace(string(secret)), "data_dir": dir, "processes": t.processes}
 	var all yaml.Node
 	if err := all.Encode(ours); err != nil {
 		return "", err
@@ -240,7 +240,7 @@ func (t topology) write(c *cli, p *process, dir, bus string) (string, error) {
 		if err := yaml.Unmarshal(text, &doc); err != nil {
 			return "", fmt.Errorf("%s: %w", own, err)
 		}
-		replaced := []string{"mode", "log", "bus", "secret", "data_dir", "processes", "process", "modules", "remote", "database_url", "listen", "rpc_listen", "ops_listen", "public_url"}
+		replaced := []string{"mode", "log", "drain", "bus", "secret", "data_dir", "processes", "process", "modules", "remote", "database_url", "listen", "rpc_listen", "ops_listen", "public_url"}
 		if len(doc.Content) == 1 && doc.Content[0].Kind == yaml.MappingNode {
 			pairs := doc.Content[0].Content
 			for i := 0; i+1 < len(pairs); i += 2 {

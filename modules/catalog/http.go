@@ -37,17 +37,19 @@ func (m *Module) Routes(r *web.Router) {
 	}
 
 	r.Tag("catalog", "Products, prices, search and stock.")
+	// What is shown may be this old, where a gateway caches at all; a checkout prices and takes stock by itself.
+	shortly := web.Cache{For: 5 * time.Second, Tags: []string{"catalog"}}
 	web.Get(r, "/v1/products", web.Public, web.Route{
-		ID: "listProducts", Tag: "catalog", Summary: "Products, newest first unless sorted otherwise",
+		ID: "listProducts", Tag: "catalog", Summary: "Products, newest first unless sorted otherwise", Criticality: web.Sheddable, Cache: shortly,
 	}, m.getProducts)
 	web.Get(r, "/v1/products/{ref}", web.Public, web.Route{
-		ID: "readProduct", Tag: "catalog", Summary: "A product by id or slug, with its variants, prices and what is available",
+		ID: "readProduct", Tag: "catalog", Summary: "A product by id or slug, with its variants, prices and what is available", Cache: shortly,
 	}, m.getProduct)
 	web.Get(r, "/v1/categories", web.Public, web.Route{
-		ID: "listCategories", Tag: "catalog", Summary: "The tree of categories",
+		ID: "listCategories", Tag: "catalog", Summary: "The tree of categories", Criticality: web.Sheddable, Cache: shortly,
 	}, m.getCategories)
 	web.Get(r, "/v1/search", web.Public, web.Route{
-		ID: "searchProducts", Tag: "catalog", Summary: "Products that match words and filters, with counts for further filters",
+		ID: "searchProducts", Tag: "catalog", Summary: "Products that match words and filters, with counts for further filters", Criticality: web.Sheddable, Cache: shortly,
 	}, m.getSearch)
 	web.Get(r, imagePath+"{name}", web.Public, web.Route{
 		ID: "readImage", Tag: "catalog", Summary: "A picture",

@@ -31,7 +31,7 @@ func (m *Module) Routes(r *web.Router) {
 	r.Tag("checkout", "Turning a cart into an order: one call, and more only where the payment needs the shopper or time.")
 	r.Tag("orders", "What was bought, and taking it back.")
 	web.Post(r, "/v1/checkouts", web.Public, web.Route{
-		ID: "createCheckout", Tag: "checkout", Summary: "Buy a cart", Status: http.StatusCreated, Idempotency: web.KeyHandled, KeyTTL: week,
+		ID: "createCheckout", Tag: "checkout", Summary: "Buy a cart", Status: http.StatusCreated, Idempotency: web.KeyHandled, KeyTTL: week, Criticality: web.Critical,
 		Also: map[int]string{
 			http.StatusAccepted:        "The payment is under way, or needs the shopper to follow next_action: look at Location until the state is another",
 			http.StatusPaymentRequired: "The payment was declined; for ten minutes another may be tried with a new key",
@@ -39,19 +39,19 @@ func (m *Module) Routes(r *web.Router) {
 		},
 	}, m.postCheckout)
 	web.Get(r, "/v1/checkouts/{id}", web.Public, web.Route{
-		ID: "getCheckout", Tag: "checkout", Summary: "How a checkout stands; waits up to 20s for a change",
+		ID: "getCheckout", Tag: "checkout", Summary: "How a checkout stands; waits up to 20s for a change", Criticality: web.Critical, LongPoll: true,
 	}, m.getCheckout)
 	web.Post(r, "/v1/checkouts/{id}/confirm", web.Public, web.Route{
-		ID: "confirmCheckout", Tag: "checkout", Summary: "Look at the payment after the shopper has acted",
+		ID: "confirmCheckout", Tag: "checkout", Summary: "Look at the payment after the shopper has acted", Criticality: web.Critical,
 	}, m.postConfirm)
-	web.Get(r, "/v1/orders", web.SignedIn, web.Route{ID: "listOrders", Tag: "orders", Summary: "My orders, newest first"}, m.listOrders)
-	web.Get(r, "/v1/orders/{id}", web.Public, web.Route{ID: "getOrder", Tag: "orders", Summary: "An order of mine"}, m.getOrder)
+	web.Get(r, "/v1/orders", web.SignedIn, web.Route{ID: "listOrders", Tag: "orders", Summary: "My orders, newest first", Criticality: web.Sheddable}, m.listOrders)
+	web.Get(r, "/v1/orders/{id}", web.Public, web.Route{ID: "getOrder", Tag: "orders", Summary: "An order of mine", Criticality: web.Critical}, m.getOrder)
 	web.Post(r, "/v1/orders/{id}/cancellations", web.Public, web.Route{
 		ID: "cancelOrder", Tag: "orders", Summary: "Cancel an order of mine that was not shipped, whole or in part", Status: http.StatusCreated,
 		Idempotency: web.KeyHandled, KeyTTL: week,
 	}, m.postCancellation)
 
-	web.Get(r, "/v1/admin/orders", readAll, web.Route{ID: "listAllOrders", Tag: "orders", Summary: "All orders, newest first"}, m.listAllOrders)
+	web.Get(r, "/v1/admin/orders", readAll, web.Route{ID: "listAllOrders", Tag: "orders", Summary: "All orders, newest first", Criticality: web.Sheddable}, m.listAllOrders)
 	web.Get(r, "/v1/admin/orders/{id}", readAll, web.Route{ID: "getAnyOrder", Tag: "orders", Summary: "Any order"}, m.getAnyOrder)
 	web.Post(r, "/v1/admin/orders/{id}/cancellations", write, web.Route{
 		ID: "cancelAnyOrder", Tag: "orders", Summary: "Cancel what is not shipped of any order, with refund", Status: http.StatusCreated,

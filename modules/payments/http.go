@@ -30,10 +30,10 @@ func (m *Module) Routes(r *web.Router) {
 	}
 	r.Tag("payments", "What payment providers tell, and the simulator of one.")
 	web.Post(r, "/v1/hooks/{provider}", web.Public, web.Route{
-		ID: "receiveWebhook", Tag: "payments", Summary: "A payment provider's webhook, signed over its raw body",
+		ID: "receiveWebhook", Tag: "payments", Summary: "A payment provider's webhook, signed over its raw body", Criticality: web.Critical,
 	}, m.postHook)
 	web.Post(r, confirmationPath+"{id}", web.Public, web.Route{
-		ID: "confirmSimulatedPayment", Tag: "payments", Summary: "The shopper's answer to the payment simulator's 3-D Secure",
+		ID: "confirmSimulatedPayment", Tag: "payments", Summary: "The shopper's answer to the payment simulator's 3-D Secure", Criticality: web.Critical,
 	}, m.postConfirmation)
 }
 

@@ -16,7 +16,7 @@ func (m *Module) Routes(r *web.Router) {
 	r.Problem("already_reviewed", "Already reviewed", "Each shopper writes one review of a product.")
 	r.Tag("reviews", "What shoppers say of products.")
 	web.Get(r, "/v1/products/{id}/reviews", web.Public, web.Route{
-		ID: "listReviews", Tag: "reviews", Summary: "Published reviews of a product, newest first, with what they add up to",
+		ID: "listReviews", Tag: "reviews", Summary: "Published reviews of a product, newest first, with what they add up to", Criticality: web.Sheddable,
 	}, m.list)
 	web.Post(r, "/v1/products/{id}/reviews", web.SignedIn, web.Route{
 		ID: "writeReview", Tag: "reviews", Summary: "Review a product, once", Status: 201, Idempotency: web.Keyed,

@@ -20,13 +20,13 @@ func (m *Module) Routes(r *web.Router) {
 	}
 	r.Tag("users", "Accounts, logins and the address book.")
 	web.Post(r, "/v1/auth/register", web.Public, web.Route{
-		ID: "register", Tag: "users", Summary: "Make an account and log in; the e-mail is verified by a link", Status: http.StatusCreated, IgnoreToken: true,
+		ID: "register", Tag: "users", Summary: "Make an account and log in; the e-mail is verified by a link", Status: http.StatusCreated, IgnoreToken: true, Guarded: true,
 	}, m.postRegister)
 	web.Post(r, "/v1/auth/login", web.Public, web.Route{
-		ID: "login", Tag: "users", Summary: "Log in", IgnoreToken: true, Also: map[int]string{http.StatusUnauthorized: "E-mail and password do not belong together"},
+		ID: "login", Tag: "users", Summary: "Log in", IgnoreToken: true, Guarded: true, Also: map[int]string{http.StatusUnauthorized: "E-mail and password do not belong together"},
 	}, m.postLogin)
 	web.Post(r, "/v1/auth/refresh", web.Public, web.Route{
-		ID: "refresh", Tag: "users", Summary: "Exchange a refresh token for fresh tokens", IgnoreToken: true,
+		ID: "refresh", Tag: "users", Summary: "Exchange a refresh token for fresh tokens", IgnoreToken: true, Guarded: true,
 		Also: map[int]string{http.StatusUnauthorized: "The refresh token is unknown, expired or used up: log in again"},
 	}, m.postRefresh)
 	web.Post(r, "/v1/auth/logout", web.SignedIn, web.Route{ID: "logout", Tag: "users", Summary: "End this session", Status: http.StatusNoContent}, m.postLogout)
@@ -37,10 +37,10 @@ func (m *Module) Routes(r *web.Router) {
 		ID: "verifyEmail", Tag: "users", Summary: "Verify an e-mail address with the token of its mail", Status: http.StatusNoContent, IgnoreToken: true,
 	}, m.postVerify)
 	web.Post(r, "/v1/auth/password-resets", web.Public, web.Route{
-		ID: "requestPasswordReset", Tag: "users", Summary: "Ask for a mail to set a new password", Status: http.StatusAccepted, IgnoreToken: true,
+		ID: "requestPasswordReset", Tag: "users", Summary: "Ask for a mail to set a new password", Status: http.StatusAccepted, IgnoreToken: true, Guarded: true,
 	}, m.postPasswordReset)
 	web.Post(r, "/v1/auth/password-resets/confirm", web.Public, web.Route{
-		ID: "confirmPasswordReset", Tag: "users", Summary: "Set a new password with the token of the mail; ends all sessions", Status: http.StatusNoContent, IgnoreToken: true,
+		ID: "confirmPasswordReset", Tag: "users", Summary: "Set a new password with the token of the mail; ends all sessions", Status: http.StatusNoContent, IgnoreToken: true, Guarded: true,
 	}, m.postPasswordResetConfirm)
 	web.Get(r, "/v1/me", web.SignedIn, web.Route{ID: "me", Tag: "users", Summary: "The account"}, m.getMe)
 	web.Patch(r, "/v1/me", web.SignedIn, web.Route{ID: "changeMe", Tag: "users", Summary: "Change the account's name"}, m.patchMe)

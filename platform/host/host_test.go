@@ -215,7 +215,7 @@ func TestLife(t *testing.T) {
 			shoptest.WaitFor(t, "the request to begin", func() bool { return d.has("request begun") })
 			closed := make(chan error, 1)
 			go func() { closed <- h.Close(context.Background()) }()
-			shoptest.WaitFor(t, "readiness to go", func() bool { return h.Ready(t.Context()) != nil })
+			shoptest.WaitFor(t, "readiness to go", func() bool { return h.Ready(t.Context()).Process != "" })
 			shoptest.WaitFor(t, "new connections to be refused", func() bool {
 				c, err := net.Dial("tcp", strings.TrimPrefix(h.URL(), "http://"))
 				if err == nil {

@@ -48,7 +48,7 @@ func (h *Host) readyGauge() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "banyan_ready", Help: "1 while /readyz says that traffic is welcome, else 0.",
 	}, func() float64 {
-		if h.Ready(context.Background()) != nil {
+		if h.unready(context.Background()) != nil {
 			return 0
 		}
 		return 1

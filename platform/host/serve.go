@@ -5,12 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
 	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/telemetry"
@@ -54,7 +60,10 @@ func (h *Host) start(ctx context.Context) error {
 		h.running.Go(func() { h.purge(running, module, db) })
 	}
 	h.state.Store("")
-	return h.startWeb()
+	if err := h.startWeb(); err != nil {
+		return err
+	}
+	return h.announce(ctx)
 }
 
 // startCalls lets other processes call the modules here. It comes after the demo data, so that whoever needs that of another
@@ -63,7 +72,7 @@ func (h *Host) startCalls() {
 	if h.rpcListener == nil {
 		return
 	}
-	h.rpc = &http.Server{Handler: h.internal(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
+	h.rpc = &http.Server{Handler: discovery.Draining(h.internal(), h.draining), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
 	server := h.rpc
 	h.serving.Go(func() {
 		if err := server.Serve(h.rpcListener); !errors.Is(err, http.ErrServerClosed) {
@@ -151,25 +160,56 @@ func (h *Host) startEvents(ctx context.Context) error {
 }
 
 func (h *Host) startWeb() error {
-	if h.listener == nil {
-		return h.startOps()
+	server, err := h.face()
+	if err != nil {
+		return err
 	}
+	h.web.Store(server)
+	if h.listener != nil {
+		h.serving.Go(func() {
+			if err := server.Serve(h.listener); err != nil {
+				h.failed <- err
+			}
+		})
+	}
+	return h.startOps()
+}
+
+// face is the public face: the routes of the modules here, and in a gateway those of all others, which it forwards.
+func (h *Host) face() (*web.Server, error) {
 	router := web.NewRouter()
 	for _, m := range h.o.Modules {
 		switch {
 		case h.Plan.Runs(m.Name):
 			h.Instance(m.Name).Routes(router.Module(m.Name, h.dbs[m.Name]))
 		case h.Plan.Gateway && h.Plan.HTTP(m.Name) != "":
-			m.Nil.Routes(router.Remote(m.Name, h.forward(m.Name)))
+			forward, err := h.forward(m.Name)
+			if err != nil {
+				return nil, err
+			}
+			m.Nil.Routes(router.Remote(m.Name, forward))
 		}
 	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
+	shed := promauto.With(h.metrics).NewCounterVec(prometheus.CounterOpts{
+		Namespace: "banyan", Subsystem: "web", Name: "shed_total", Help: "Requests turned away because there was too much to do.",
+	}, []string{"criticality"})
 	c := web.Config{
 		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
 		Observe: func(method, route string, status int, took time.Duration) {
 			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
 		},
-		Limit: h.limit(),
+		Shed:    func(c web.Criticality) { shed.WithLabelValues(c.String()).Inc() },
+		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,
+		Overload: web.Overload{Delay: h.Settings.Web.Overload, Max: h.Settings.Web.Concurrent},
+	}
+	if at := h.Settings.Gateway.Limits; at != "" {
+		limiter, err := h.o.Limiter(at.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("gateway.limits: %w", err)
+		}
+		h.onClose(func(context.Context) error { return limiter.Close() })
+		c.Limiter = limiter
 	}
 	if h.verifier != nil {
 		c.Verify = h.verifier.Verify
@@ -177,17 +217,11 @@ func (h *Host) startWeb() error {
 	if h.telemetry != nil && h.telemetry.Tracing {
 		c.Tracer = h.telemetry.Tracer.Tracer("banyan/web")
 	}
-	var err error
-	if h.web, err = web.NewServer(c); err != nil {
-		return err
+	server, err := web.NewServer(c)
+	if err != nil {
+		return nil, err
 	}
-	server := h.web
-	h.serving.Go(func() {
-		if err := server.Serve(h.listener); err != nil {
-			h.failed <- err
-		}
-	})
-	return h.startOps()
+	return server, nil
 }
 
 func (h *Host) limit() web.Limit {
@@ -229,13 +263,13 @@ func (h *Host) startOps() error {
 type readiness struct {
 	mu   sync.Mutex
 	at   time.Time
-	last error
+	last web.Readiness
 }
 
-// Ready is nil when traffic is welcome, else why not, module by module.
-func (h *Host) Ready(ctx context.Context) error {
+// Ready says what stands in the way of traffic, module by module, in words that strangers may read.
+func (h *Host) Ready(ctx context.Context) web.Readiness {
 	if why := h.state.Load().(string); why != "" {
-		return errors.New(why)
+		return web.Readiness{Process: why}
 	}
 	h.ready.mu.Lock()
 	defer h.ready.mu.Unlock()
@@ -244,16 +278,33 @@ func (h *Host) Ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	var all []error
+	found := web.Readiness{Modules: map[string]string{}}
 	for _, i := range h.instances {
+		found.Modules[i.name] = ""
 		if db := h.dbs[i.name]; db != nil {
 			if err := alive(ctx, db); err != nil {
-				all = append(all, fmt.Errorf("database of %s: %w", i.name, err))
+				h.log.WarnContext(ctx, "not ready", "module", i.name, "err", err)
+				found.Modules[i.name] = "database unreachable"
 			}
 		}
 	}
-	h.ready.at, h.ready.last = time.Now(), errors.Join(all...)
-	return h.ready.last
+	h.ready.at, h.ready.last = time.Now(), found
+	return found
+}
+
+// unready is nil when traffic is welcome, else why not.
+func (h *Host) unready(ctx context.Context) error {
+	r := h.Ready(ctx)
+	if r.Process != "" {
+		return errors.New(r.Process)
+	}
+	var all []error
+	for _, module := range slices.Sorted(maps.Keys(r.Modules)) {
+		if why := r.Modules[module]; why != "" {
+			all = append(all, fmt.Errorf("%s: %s", module, why))
+		}
+	}
+	return errors.Join(all...)
 }
 
 func alive(ctx context.Context, db *pg.DB) error {
@@ -280,17 +331,27 @@ func (h *Host) Wait(ctx context.Context) error {
 func (h *Host) Close(ctx context.Context) error {
 	var all []error
 	serving := h.state.Swap("stopping") == ""
-	if serving && h.Settings.Drain.Delay > 0 {
+	if server := h.web.Load(); server != nil {
+		server.SetDraining()
+	}
+	for _, withdraw := range h.withdraw {
+		all = append(all, withdraw(ctx))
+	}
+	h.withdraw = nil
+	if delay := h.drainDelay(); serving && delay > 0 {
 		select {
-		case <-time.After(h.Settings.Drain.Delay):
+		case <-time.After(delay):
 		case <-ctx.Done():
 		}
 	}
-	if h.web != nil {
-		if err := h.web.Shutdown(ctx); err != nil {
+	if h.Plan.Split() && h.drainDelay() >= discovery.IdleTimeout { // whoever wants it shorter wants it quick
+		h.drainListeners(ctx)
+	}
+	if server := h.web.Load(); server != nil {
+		if err := server.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
 		}
-		h.web = nil
+		h.web.Store(nil)
 	}
 	if h.rpc != nil { // after the public face: its requests may come back to us through another process
 		if err := h.rpc.Shutdown(ctx); err != nil {
@@ -321,6 +382,32 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	return errors.Join(all...)
 }
+
+// drainListeners takes in what connections bring that are already on their way, so that nobody is hung up on.
+func (h *Host) drainListeners(ctx context.Context) {
+	var draining sync.WaitGroup
+	for _, l := range []*discovery.Listener{h.listener, h.rpcListener} {
+		if l != nil {
+			draining.Go(func() { l.Drain(ctx) })
+		}
+	}
+	draining.Wait()
+}
+
+// drainDelay is how long to serve on after readiness went. Other processes hold connections to this one: they must have had time
+// to let go of those they do not use, see discovery.Draining.
+func (h *Host) drainDelay() time.Duration {
+	if h.Settings.Drain.Delay == 0 && h.Plan.Split() {
+		return discovery.IdleTimeout + time.Second
+	}
+	return h.Settings.Drain.Delay
+}
+
+// DrainTime is how long Close may take: the delay, and the time for what is under way.
+func (h *Host) DrainTime() time.Duration { return h.drainDelay() + h.Settings.Drain.Timeout }
+
+// draining says whether this process is about to stop.
+func (h *Host) draining() bool { return h.state.Load() == "stopping" }
 
 func waitFor(ctx context.Context, g *sync.WaitGroup) bool {
 	done := make(chan struct{})

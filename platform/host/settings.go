@@ -42,6 +42,8 @@ type Settings struct {
 	Calls  CallSettings   `yaml:"calls"`
 	Drain  DrainSettings  `yaml:"drain"`
 	Consul ConsulSettings `yaml:"consul"`
+
+	Gateway GatewaySettings `yaml:"gateway"`
 }
 
 // PoolSettings are the connections to PostgreSQL.
@@ -67,6 +69,10 @@ type WebSettings struct {
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	PerSecond      int      `yaml:"per_second" min:"-1"` // requests of one customer or address; 0 is 50 outside development and none in it, -1 none
 	Burst          int      `yaml:"burst" min:"1"`
+	// Overload is how much later than usual answers may come before requests are turned away, 0 for never; Concurrent how many may
+	// be inside at once.
+	Overload   time.Duration `yaml:"overload" max:"1m"`
+	Concurrent int           `yaml:"concurrent" min:"16" max:"1000000"`
 }
 
 // EventsSettings tune the event bus.
@@ -83,6 +89,13 @@ type CallSettings struct {
 	Failing    float64       `yaml:"failing" min:"0.01" max:"1"`      // share of failing tries that opens its breaker
 	Pause      time.Duration `yaml:"pause" min:"10ms" max:"5m"`       // of an open breaker
 	Retries    float64       `yaml:"retries" min:"0.001" max:"1"`     // for each call
+}
+
+// GatewaySettings are about the process where customers come in.
+type GatewaySettings struct {
+	CacheFor time.Duration `yaml:"cache_for" max:"5m"` // how old an answer of the catalog may be; 0 keeps none
+	Kill     []string      `yaml:"kill"`               // routes that are switched off
+	Limits   telemetry.URL `yaml:"limits"`             // where gateways share their rate limits, redis://host:6379; "" in memory
 }
 
 // ConsulSettings say how this process finds others by consul:// addresses, and is found.
@@ -109,7 +122,7 @@ func Defaults() Settings {
 		Pool:      PoolSettings{Max: 8},
 		Log:       LogSettings{Level: slog.LevelInfo, Format: "auto"},
 		Trace:     TraceSettings{Ratio: 1},
-		Web:       WebSettings{Burst: 200},
+		Web:       WebSettings{Burst: 200, Overload: 100 * time.Millisecond, Concurrent: 4096},
 		Events:    EventsSettings{Handlers: 4, Attempts: 8, Poll: 250 * time.Millisecond},
 		Calls:     CallSettings{Deadline: 2 * time.Second, Concurrent: 256, Failing: 0.5, Pause: time.Second, Retries: 0.1},
 		Drain:     DrainSettings{Timeout: 20 * time.Second},

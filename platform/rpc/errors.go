@@ -131,7 +131,8 @@ func unanswered(ctx context.Context, err error, after time.Duration) outcome {
 	case ctx.Err() != nil:
 		return outcome{err: noAnswer(err), health: sick}
 	case errors.As(err, &said) && said.Kind == errs.Unavailable:
-		return outcome{err: errs.New(said.Kind, said.Code, "%s", said.Message).Because(opaque{err}), retry: true, health: sick}
+		e := &errs.Error{Kind: said.Kind, Code: said.Code, Message: said.Message}
+		return outcome{err: e.Because(opaque{err}), retry: true, health: sick}
 	case neverSent(err):
 		return outcome{err: errs.Unavailablef("nobody listens there").Because(opaque{err}), retry: true, health: sick}
 	}
@@ -156,7 +157,8 @@ func refused(answer *http.Response, body []byte) outcome {
 	}
 	e, ours := w.error()
 	if !ours {
-		e = errs.New(kindOf(w.Code), "", "the answer was %s", w.Code)
+		kind := kindOf(w.Code)
+		e = &errs.Error{Kind: kind, Code: string(kind), Message: "the answer was " + w.Code}
 	}
 	switch {
 	case answer.Header.Get(retriedHeader) != "":

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -89,4 +90,28 @@ func BenchmarkLoopback(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
 		})
 	}
+}
+
+// BenchmarkOverload shows what the limit costs a request that is let in, and how little one that is turned away.
+func BenchmarkOverload(b *testing.B) {
+	hold, inside := make(chan struct{}), make(chan struct{})
+	for _, c := range []struct {
+		name string
+		o    web.Overload
+	}{{"off", web.Overload{}}, {"let in", web.Overload{Delay: time.Second}}, {"turned away", web.Overload{Delay: time.Second, Max: 1}}} {
+		s := faced(b, web.Config{Overload: c.o}, func(r *web.Router) {
+			declare(r)
+			web.Get(r, "/v1/hold", web.Public, web.Route{ID: "hold", Criticality: web.Critical}, func(context.Context, *struct{}) (*web.Reply[string], error) {
+				close(inside)
+				<-hold
+				return &web.Reply[string]{Body: "done"}, nil
+			})
+		})
+		if c.name == "turned away" {
+			go s.Handler().ServeHTTP(&sink{http.Header{}}, httptest.NewRequest("GET", "/v1/hold", nil))
+			<-inside
+		}
+		b.Run(c.name, func(b *testing.B) { bench(b, s.Handler(), "GET", "/v1/hello", "") })
+	}
+	close(hold)
 }

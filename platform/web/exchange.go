@@ -41,7 +41,11 @@ type exchange struct {
 	idHeader [1]string
 	ip       string
 	route    *route
+	served   *served
 	identity auth.Identity
+	vouched  bool // a gateway has checked who asks, and counted it
+	limits   [3]string
+	body     *boundedBody // of a request that goes on to another process
 
 	query    url.Values
 	buffer   *bytes.Buffer
@@ -122,8 +126,16 @@ func (x *exchange) run(next echo.HandlerFunc) {
 			}
 		}
 	}()
+	if s.leaving.Load() {
+		h := x.c.Response().Header()
+		h["Connection"], h["Banyan-Draining"] = closeConnection, drainingMark
+	}
 	if !canonical(r.URL) {
 		x.fail(refuse(http.StatusBadRequest, "malformed_path", "The path is not in its plain form."))
+		return
+	}
+	if tooManyHeaders(r.Header) {
+		x.fail(refuse(http.StatusRequestHeaderFieldsTooLarge, "too_many_headers", "There are more than 100 header fields."))
 		return
 	}
 	if err := next(&x.carrier); err != nil { // echo's own: handlers of ours return none
@@ -159,12 +171,17 @@ func (x *exchange) end() {
 }
 
 // serve is the way of a declared route.
-func (x *exchange) serve(rt *route) {
+func (x *exchange) serve(sv *served) {
 	if slices.ContainsFunc(x.c.ParamValues(), func(v string) bool { return strings.IndexByte(v, '/') >= 0 }) {
 		x.unmatched(echo.ErrNotFound) // echo's last parameter takes in whatever follows
 		return
 	}
-	x.route = rt
+	rt := sv.route
+	x.served, x.route = sv, rt
+	if sv.killed.Load() {
+		x.fail(errKilled)
+		return
+	}
 	if err := x.authenticate(); err != nil {
 		if x.admit() {
 			x.fail(err)
@@ -178,10 +195,26 @@ func (x *exchange) serve(rt *route) {
 		x.fail(err)
 		return
 	}
+	if rt.Cache.For > 0 && x.server.cache != nil {
+		x.recall()
+		return
+	}
+	x.perform()
+}
+
+// perform does what the route is for, here or elsewhere.
+func (x *exchange) perform() {
+	leave, ok := x.enter()
+	if !ok {
+		return
+	}
+	defer leave()
+	rt := x.route
+	if rt.Stream {
+		x.lift()
+	}
 	if rt.remote != nil {
-		r := x.c.Request()
-		r.Header["X-Request-Id"] = x.idHeader[:]
-		rt.remote.ServeHTTP(x.c.Response(), r.WithContext(x.Context()))
+		x.forward()
 		return
 	}
 	for _, step := range [...]func() error{x.readQuery, x.readBody, x.readKey} {
@@ -213,7 +246,11 @@ func (x *exchange) handle(ctx context.Context, h func() (answer, error)) {
 }
 
 func (x *exchange) authenticate() error {
-	header := x.c.Request().Header["Authorization"]
+	h := x.c.Request().Header
+	if tokens, ok := h[GatewayHeader]; ok {
+		return x.vouch(tokens)
+	}
+	header := h["Authorization"]
 	if len(header) == 0 || x.route.IgnoreToken {
 		return nil
 	}
@@ -225,8 +262,7 @@ func (x *exchange) authenticate() error {
 	if err != nil {
 		return err
 	}
-	x.identity = id
-	x.ctx.Context = auth.WithIdentity(x.ctx.Context, id)
+	x.be(id)
 	return nil
 }
 
@@ -235,8 +271,10 @@ func (x *exchange) permit() error {
 	switch {
 	case p == Public:
 		return nil
-	case !x.identity.SignedIn():
+	case x.identity.Anonymous():
 		return errs.New(errs.Unauthenticated, "", "This needs an access token.")
+	case p == SignedIn && !x.identity.SignedIn():
+		return errs.New(errs.Forbidden, "", "This is for a person who signed in, not for an API key.")
 	case p != SignedIn && !x.identity.Has(p.name):
 		return errs.New(errs.Forbidden, "", "This needs the permission %s.", p.name)
 	}
@@ -298,14 +336,13 @@ func (x *exchange) readBody() error {
 		return nil
 	}
 	limit := x.route.MaxBody
-	tooLarge := errs.New(errs.TooLarge, "body_too_large", "The body is larger than %d bytes.", limit)
 	if r.ContentLength > limit {
-		return tooLarge
+		return bodyTooLarge(limit)
 	}
 	x.buffer = getBuffer()
 	n, err := x.buffer.ReadFrom(io.LimitReader(r.Body, limit+1))
 	if n > limit {
-		return tooLarge
+		return bodyTooLarge(limit)
 	}
 	if err != nil {
 		return errs.New(errs.Malformed, "malformed_body", "The body broke off.").Because(err)
@@ -428,6 +465,9 @@ var (
 	noReferrer  = []string{"no-referrer"}
 	noFrames    = []string{"DENY"}
 	apiPolicy   = []string{"default-src 'none'; frame-ancestors 'none'"}
+
+	closeConnection = []string{"close"}
+	drainingMark    = []string{"1"}
 )
 
 // write is the only place an answer of ours leaves by.

@@ -131,6 +131,9 @@ func (x *exchange) caller() string {
 	if x.identity.SignedIn() {
 		return string(x.identity.User)
 	}
+	if x.identity.Key != "" {
+		return "key:" + string(x.identity.Key)
+	}
 	h := x.c.Request().Header
 	for _, name := range [...]string{"X-Cart-Token", "X-Order-Token"} {
 		if token := h.Get(name); token != "" {

@@ -51,11 +51,15 @@ func notFound() error { return errs.NotFoundf("There is nothing at this address.
 // retryAfter is the seconds to wait by code, where waiting helps.
 var retryAfter = map[string]string{
 	string(errs.RateLimited): "1", string(errs.Unavailable): "1", string(errs.NoAnswer): "2",
-	"request_in_progress": "1", "checkout_in_progress": "2", "circuit_open": "5", "not_served": "5",
+	"request_in_progress": "1", "checkout_in_progress": "2", "circuit_open": "5", "bulkhead_full": "1", "not_served": "5",
+	"overloaded": "1", "switched_off": "30",
 }
 
+// unlogged are refusals that come in masses, on purpose, and are counted by their status.
+var unlogged = map[string]bool{"overloaded": true, "switched_off": true}
+
 // upstream are the codes of calls between modules that failed on their way.
-var upstream = map[string]bool{string(errs.Unavailable): true, string(errs.NoAnswer): true, "circuit_open": true, "not_served": true}
+var upstream = map[string]bool{string(errs.Unavailable): true, string(errs.NoAnswer): true, "circuit_open": true, "bulkhead_full": true, "not_served": true}
 
 // fail writes err as a problem and logs it if it is our fault.
 func (x *exchange) fail(err error) {
@@ -74,7 +78,7 @@ func (x *exchange) fail(err error) {
 		}
 		e = errs.New(errs.Internal, "", "Something went wrong on our side. The request id helps us to find it.")
 	}
-	if status >= http.StatusInternalServerError && err != errPanicked {
+	if status >= http.StatusInternalServerError && err != errPanicked && !unlogged[e.Code] {
 		x.server.log.ErrorContext(x.Context(), "request failed", "request", x.id, "route", x.routeName(), "code", e.Code, "err", err)
 	}
 	detail := e.Message

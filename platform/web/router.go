@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -50,8 +51,10 @@ func (r *Router) Module(name string, db *pg.DB) *Router {
 	return m
 }
 
-// Remote is the router for the routes of a module that runs elsewhere: h forwards to it. Declared permissions and limits
-// hold here already; the other process checks everything again.
+// Remote is the router for the routes of a module that runs elsewhere: h forwards to it (gateway.Forward does). Declared
+// permissions and limits hold here already; the other process checks everything but the rate again. h gets the request
+// with the identity in its context, a body that keeps to the route's size, and no credentials of the client; it reports
+// what goes wrong with Fail.
 func (r *Router) Remote(name string, h http.Handler) *Router {
 	return &Router{app: r.app, module: name, remote: h}
 }
@@ -99,7 +102,10 @@ const (
 // answerer is *Reply[T] or *Raw.
 type answerer interface{ answer() answer }
 
-const defaultMaxBody = 64 << 10
+const (
+	defaultMaxBody = 64 << 10
+	defaultTimeout = 35 * time.Second
+)
 
 func register[In, Out any](r *Router, method, path string, p Permission, d Route, h func(context.Context, *In) (*Out, error)) {
 	name := method + " " + path
@@ -119,8 +125,14 @@ func register[In, Out any](r *Router, method, path string, p Permission, d Route
 		panic("web: " + name + ": the ID " + d.ID + " is already that of " + other)
 	}
 	r.app.ids[d.ID] = name
+	if d.Cache.For > 0 && (method != http.MethodGet || p != Public) {
+		panic("web: " + name + ": only a Public GET has an answer for everybody, so only that may be cached")
+	}
 	if d.MaxBody == 0 {
 		d.MaxBody = defaultMaxBody
+	}
+	if d.Timeout == 0 {
+		d.Timeout = defaultTimeout
 	}
 	rt := &route{Route: d, module: r.module, method: method, path: path, permission: p, keys: r.keys, remote: r.remote,
 		body: bodyOf(reflect.TypeFor[In]()), in: reflect.TypeFor[In]().Name()}

@@ -69,6 +69,38 @@ type Route struct {
 	IgnoreToken bool
 	// Hidden routes are served but not in the OpenAPI document.
 	Hidden bool
+	// Criticality says who is turned away first when there is more to do than the process can; see Overload.
+	Criticality Criticality
+	// Guarded routes are where passwords and tokens are guessed: while the shared limits can't be asked, nobody may try.
+	Guarded bool
+	// Cache lets a gateway keep the answers of a Public GET that says the same to everybody.
+	Cache Cache
+	// LongPoll routes may wait for something to happen. Their time says nothing about how busy the process is.
+	LongPoll bool
+	// Stream routes answer for as long as the client listens: events, or a WebSocket. No time limit holds for them.
+	Stream bool
+	// Timeout is how long a gateway waits for the answer of another process, default 35 s: a long poll takes up to 30.
+	Timeout time.Duration
+}
+
+// Criticality is how much a route matters when not all can be served.
+type Criticality int
+
+const (
+	Normal    Criticality = iota
+	Sheddable             // lists and search: the first to be turned away
+	Critical              // checkout, payment, orders: the last
+)
+
+// String is the word that metrics use.
+func (c Criticality) String() string {
+	switch c {
+	case Sheddable:
+		return "sheddable"
+	case Critical:
+		return "critical"
+	}
+	return "normal"
 }
 
 // Idempotency is a POST route's use of Idempotency-Key.
@@ -80,6 +112,14 @@ const (
 	KeyRequired             // as Keyed, 428 without one
 	KeyHandled              // required and checked for form; the module stores and replays by itself, from KeyFrom(ctx)
 )
+
+// Cache says for how long, and until which facts change, the answers of a route may be told again.
+type Cache struct {
+	// For bounds how old a cached answer may be; 0 keeps none. Config.CacheFor bounds it further.
+	For time.Duration
+	// Tags are names, such as catalog, under which Server.Invalidate forgets the answers.
+	Tags []string
+}
 
 // Get, Post … declare a route. In and Out are huma structs: In has path, query and header tagged fields and a Body, Out is
 // Reply[T] or Raw. The path is echo-free: /v1/products/{id}.

@@ -553,16 +553,20 @@ func TestForwardedAddressesAreBelievedFromProxiesOnly(t *testing.T) {
 
 func TestThePlatformsOwnRoutes(t *testing.T) {
 	t.Parallel()
-	ready := errors.New("migrating pq: x")
-	h := setup(t, func(s *shop) { s.config.Ready = func(context.Context) error { return ready } })
+	ready := web.Readiness{Modules: map[string]string{"orders": "database unreachable", "cart": ""}}
+	h := setup(t, func(s *shop) { s.config.Ready = func(context.Context) web.Readiness { return ready } })
 	if w := send(t, h, "GET", "/healthz", ""); w.Code != 200 {
 		t.Errorf("healthz: %d", w.Code)
 	}
-	if w := send(t, h, "GET", "/readyz", ""); w.Code != 503 || strings.Contains(w.Body.String(), "pq:") {
+	if w := send(t, h, "GET", "/readyz", ""); w.Code != 503 || !strings.Contains(w.Body.String(), `"details":{"modules":{"cart":"ready","orders":"database unreachable"}}`) {
 		t.Errorf("readyz: %d %s", w.Code, w.Body)
 	}
-	ready = nil
-	if w := send(t, h, "GET", "/readyz", ""); w.Code != 200 {
+	ready = web.Readiness{Process: "stopping"}
+	if w := send(t, h, "GET", "/readyz", ""); w.Code != 503 || !strings.Contains(w.Body.String(), `"process":"stopping"`) {
+		t.Errorf("readyz: %d %s", w.Code, w.Body)
+	}
+	ready = web.Readiness{Modules: map[string]string{"orders": "", "cart": ""}}
+	if w := send(t, h, "GET", "/readyz", ""); w.Code != 200 || w.Body.String() != `{"status":"ready","modules":{"cart":"ready","orders":"ready"}}` {
 		t.Errorf("readyz: %d %s", w.Code, w.Body)
 	}
 	if w := send(t, h, "GET", "/version", ""); w.Body.String() != `{"version":"1.2.3"}` {

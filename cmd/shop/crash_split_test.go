@@ -20,8 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"gopkg.in/yaml.v3"
 
 	"github.com/banyan-shop/banyan/platform/events/natsembed"
@@ -375,34 +373,7 @@ func (d *district) mourn(ctx context.Context, module string) error {
 			}
 		}
 	}
-	return d.handBack(ctx, module)
-}
-
-// handBack refuses the message that each consumer of a module has on its way, in the name of who died with it.
-func (d *district) handBack(ctx context.Context, module string) error {
-	nc, err := nats.Connect(d.bus.URL())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
-	stream, err := js.Stream(ctx, "banyan")
-	if err != nil {
-		return err
-	}
-	consumers := stream.ListConsumers(ctx)
-	for c := range consumers.Info() {
-		if strings.HasPrefix(c.Config.Durable, module+"-") && c.NumAckPending > 0 {
-			refuse := fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", c.Stream, c.Name, c.Delivered.Stream, c.Delivered.Consumer)
-			if err := nc.Publish(refuse, []byte("-NAK")); err != nil {
-				return err
-			}
-		}
-	}
-	return errors.Join(consumers.Err(), nc.FlushTimeout(10*time.Second))
+	return d.bus.HandBack(module + "-")
 }
 
 // lines takes what a process says, and notes the failpoints that it came by.
@@ -443,14 +414,14 @@ func (d *district) idle(ctx context.Context) (bool, error) {
 	if done, err := d.drained(ctx); err != nil || !done {
 		return false, err
 	}
-	before, waiting, err := busMoved(ctx, d.bus)
+	before, waiting, err := d.bus.Progress()
 	if err != nil || waiting {
 		return false, err
 	}
 	if done, err := d.drained(ctx); err != nil || !done {
 		return false, err
 	}
-	after, waiting, err := busMoved(ctx, d.bus)
+	after, waiting, err := d.bus.Progress()
 	return after == before && !waiting, err
 }
 

@@ -149,11 +149,18 @@ func (h *Host) startEvents(ctx context.Context) error {
 		}
 	}
 	if h.o.Hear != nil && h.verifier != nil {
-		if err := h.bus.Add("host", nil, func(s *events.Subscriptions) { h.o.Hear(s, h.verifier) }); err != nil {
+		if err := h.bus.Add("host", nil, func(s *events.Subscriptions) { h.o.Hear(s, Ears{h.verifier, h.invalidate}) }); err != nil {
 			return err
 		}
 	}
 	return h.bus.Start(ctx)
+}
+
+// invalidate forgets cached answers. Before the public face is there, nothing is cached.
+func (h *Host) invalidate(tags ...string) {
+	if server := h.web.Load(); server != nil {
+		server.Invalidate(tags...)
+	}
 }
 
 func (h *Host) startWeb() error {

@@ -60,7 +60,7 @@ func (m *Module) onOrderCancelled(ctx context.Context, tx *pg.Tx, e ordersapi.Or
 	for i, l := range lines {
 		if -l.Reserved > open[l.SKU] {
 			// Shipped meanwhile, or never allocated: those units are no longer ours to give back.
-			m.Log.Warn("more is cancelled than was allocated", "order", e.Order, "sku", l.SKU, "cancelled", -l.Reserved, "open", open[l.SKU])
+			m.Log.WarnContext(ctx, "more is cancelled than was allocated", "order", e.Order, "sku", l.SKU, "cancelled", -l.Reserved, "open", open[l.SKU])
 			lines[i].Reserved = -open[l.SKU]
 		}
 		if !e.Restock {
@@ -91,7 +91,7 @@ func (m *Module) onShipmentShipped(ctx context.Context, tx *pg.Tx, e shippingapi
 	}
 	for i, l := range lines {
 		if -l.Reserved > open[l.SKU] {
-			m.Log.Warn("more is shipped than was allocated", "shipment", e.Shipment, "sku", l.SKU, "shipped", -l.OnHand, "open", open[l.SKU])
+			m.Log.WarnContext(ctx, "more is shipped than was allocated", "shipment", e.Shipment, "sku", l.SKU, "shipped", -l.OnHand, "open", open[l.SKU])
 			lines[i].Reserved = -open[l.SKU]
 		}
 	}

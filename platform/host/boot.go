@@ -489,7 +489,7 @@ func (h *Host) wire(serve bool) error {
 		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: h.tokens,
 		Remotes: remotes, Log: h.log, Deadline: h.Settings.Calls.Deadline, Policy: rpc.Policy{
 			Concurrent: h.Settings.Calls.Concurrent, Failing: h.Settings.Calls.Failing, Pause: h.Settings.Calls.Pause, Retries: h.Settings.Calls.Retries,
-		}, Differs: h.o.Differs,
+		}, Differs: h.o.Differs, Tracer: h.tracer(),
 	})
 	h.metrics.MustRegister(h.wiring, h.readyGauge())
 	if h.o.Keys != nil {

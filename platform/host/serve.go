@@ -130,7 +130,7 @@ func (h *Host) run(ctx context.Context, module string, r Runner) {
 
 func (h *Host) startEvents(ctx context.Context) error {
 	o := events.Options{
-		Log: h.log, Metrics: h.metrics, Context: auth.WithCaller,
+		Log: h.log, Metrics: h.metrics, Tracer: h.tracer(), Context: auth.WithCaller,
 		Handlers: h.Settings.Events.Handlers, MaxAttempts: h.Settings.Events.Attempts, Poll: h.Settings.Events.Poll,
 	}
 	if bus := h.Settings.Bus; bus != "" {
@@ -138,9 +138,6 @@ func (h *Host) startEvents(ctx context.Context) error {
 		if o.Carrier, err = h.o.Carrier(ctx, bus.Reveal(), h.log); err != nil {
 			return fmt.Errorf("the bus %s can't be used: %w: check bus (SHOP_BUS)", bus, err)
 		}
-	}
-	if h.telemetry != nil {
-		o.Tracer = h.telemetry.Tracer
 	}
 	h.bus = events.NewBus(o)
 	for _, i := range h.instances {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/host"
 )
 
@@ -37,7 +38,10 @@ func (t *topologyCommand) Run(ctx context.Context, c *cli, p *process) error {
 	if t.Output == "json" {
 		return printJSON(p.stdout, top)
 	}
-	return printTopology(p.stdout, top)
+	if err := printTopology(p.stdout, top); err != nil || !t.Live {
+		return err
+	}
+	return printLive(p.stdout, top)
 }
 
 type readyCommand struct {
@@ -103,6 +107,60 @@ func printTopology(w io.Writer, top host.Topology) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", m.Name, dash(m.Process), m.Why, edges(m.Calls), edges(m.Hears))
 	}
 	return t.Flush()
+}
+
+// printLive adds what the processes told of their calls and events.
+func printLive(w io.Writer, top host.Topology) error {
+	fmt.Fprintln(w)
+	t := table(w, "PROCESS", "CALLS", "BREAKER", "IN FLIGHT", "CALLS", "FAILED", "RETRIED", "INSTANCES")
+	for _, p := range top.Processes {
+		if p.Live == nil {
+			continue
+		}
+		for _, c := range p.Live.Calls {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", p.Name, c.Callee, c.Breaker, c.InFlight, c.Calls, c.Failures, c.Retries, instances(top, p, c.Callee))
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	t = table(w, "MODULE", "UNSENT", "OLDEST", "WAITING", "PARKED")
+	for _, p := range top.Processes {
+		if p.Live == nil {
+			continue
+		}
+		for _, m := range p.Modules {
+			if b, ok := p.Live.Events[m]; ok {
+				fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%d\n", m, b.Unsent, b.OldestUnsent.Round(time.Second), b.Waiting, b.Parked)
+			}
+		}
+	}
+	return t.Flush()
+}
+
+// instances are those of a callee as the caller sees them.
+func instances(top host.Topology, caller host.ProcessInfo, callee string) string {
+	var owner string
+	for _, m := range top.Modules {
+		if m.Name == callee {
+			owner = m.Process
+		}
+	}
+	var all []string
+	for _, p := range top.Processes {
+		if p.Name != owner {
+			continue
+		}
+		for _, i := range caller.Live.Instances[p.RPC] {
+			text := i.Address
+			if i.State != discovery.StateOK {
+				text += " (" + string(i.State) + ")"
+			}
+			all = append(all, text)
+		}
+	}
+	return dash(strings.Join(all, ", "))
 }
 
 func state(p host.ProcessInfo) string {

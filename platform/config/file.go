@@ -112,12 +112,15 @@ func (f *file) at(n *yaml.Node, format string, args ...any) Problem {
 	}
 }
 
+// passwords are those in connection strings: a mistake beside one must not carry it into a log.
+var passwords = regexp.MustCompile(`(://[^:/@\s]*:)[^@\s]+@`)
+
 // excerpt is the line with carets below its width columns from column on.
 func (f *file) excerpt(line, column, width int) string {
 	if line < 1 || line > len(f.lines) {
 		return ""
 	}
-	text := []rune(strings.TrimRight(f.lines[line-1], " \t\r"))
+	text := []rune(passwords.ReplaceAllString(strings.TrimRight(f.lines[line-1], " \t\r"), "$1***@"))
 	column = min(max(column, 1), len(text)+1)
 	width = min(width, max(1, len(text)-column+1))
 	// A tab before the caret stays a tab, so that the caret stands below its column however wide tabs are.

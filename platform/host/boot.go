@@ -87,9 +87,9 @@ type Host struct {
 	development bool
 	dataDir     string
 	secret      auth.Secret
-	listener    net.Listener // the public one, held from early on so that its port is known; nil for a command
-	rpcListener net.Listener // where other processes call; nil if none does
-	opsListener net.Listener
+	listener    *discovery.Listener // the public one, held from early on so that its port is known; nil for a command
+	rpcListener *discovery.Listener // where other processes call; nil if none does
+	opsListener *discovery.Listener
 	publicURL   string
 	embedded    string // URL of the PostgreSQL of our own, "" without one
 	dbs         map[string]*pg.DB
@@ -254,7 +254,7 @@ func (h *Host) observe(ctx context.Context) error {
 func (h *Host) onClose(f func(context.Context) error) { h.closing = append(h.closing, f) }
 
 func (h *Host) listen(ctx context.Context) (err error) {
-	open := func(key, address string) (net.Listener, error) {
+	open := func(key, address string) (*discovery.Listener, error) {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			env := "SHOP_" + strings.ToUpper(key)
@@ -269,7 +269,7 @@ func (h *Host) listen(ctx context.Context) (err error) {
 			}
 			return nil
 		})
-		return l, nil
+		return discovery.NewListener(l), nil
 	}
 	public, calls, ops := h.addresses()
 	if public != "" {
@@ -414,7 +414,8 @@ func (h *Host) migrate(ctx context.Context) error {
 	for _, u := range urls {
 		err := migrate.Up(ctx, migrate.Options{AdminURL: u, FS: h.o.Migrations, Modules: modules[u], Password: h.password(u), Log: h.log})
 		if err != nil && u != h.embedded && pg.State(err) == "" {
-			return fmt.Errorf("the database %s can't be used: %w: check %s", telemetry.URL(u), err, h.databaseKey(modules[u][0]))
+			return h.o.Settings.Place(config.Bad(h.databaseKey(modules[u][0]),
+				"is wrong, or its server is away: the database %s can't be used: %v: mend it, or leave it empty to run a PostgreSQL of our own", telemetry.URL(u), err))
 		}
 		if err != nil {
 			return err
@@ -423,12 +424,12 @@ func (h *Host) migrate(ctx context.Context) error {
 	return nil
 }
 
-// databaseKey is the setting that names a module's database, for complaints.
+// databaseKey is the setting that names a module's database.
 func (h *Host) databaseKey(module string) string {
 	if h.Plan.DatabaseURL(module) != "" {
 		return "processes." + h.Plan.Owner[module] + ".database_url"
 	}
-	return "database_url (SHOP_DATABASE_URL), or leave it empty to run a PostgreSQL of our own"
+	return "database_url"
 }
 
 // password makes the passwords of the modules' roles from the secret, so that they need no place of their own. nil for a server of
@@ -545,7 +546,7 @@ func (h *Host) remotes(serve bool) (map[string]rpc.Remote, error) {
 		if err != nil {
 			return nil, err
 		}
-		all[name] = rpc.Remote{Transport: target}
+		all[name] = rpc.Remote{Base: target.URL().String(), Transport: target}
 	}
 	return all, nil
 }

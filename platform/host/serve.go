@@ -12,6 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/events"
@@ -192,11 +195,15 @@ func (h *Host) face() (*web.Server, error) {
 		}
 	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
+	shed := promauto.With(h.metrics).NewCounterVec(prometheus.CounterOpts{
+		Namespace: "banyan", Subsystem: "web", Name: "shed_total", Help: "Requests turned away because there was too much to do.",
+	}, []string{"criticality"})
 	c := web.Config{
 		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
 		Observe: func(method, route string, status int, took time.Duration) {
 			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
 		},
+		Shed:    func(c web.Criticality) { shed.WithLabelValues(c.String()).Inc() },
 		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,
 		Overload: web.Overload{Delay: h.Settings.Web.Overload, Max: h.Settings.Web.Concurrent},
 	}
@@ -341,6 +348,9 @@ func (h *Host) Close(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	if h.Plan.Split() && h.drainDelay() >= discovery.IdleTimeout { // whoever wants it shorter wants it quick
+		h.drainListeners(ctx)
+	}
 	if server := h.web.Load(); server != nil {
 		if err := server.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
@@ -375,6 +385,17 @@ func (h *Host) Close(ctx context.Context) error {
 		all = append(all, f(last))
 	}
 	return errors.Join(all...)
+}
+
+// drainListeners takes in what connections bring that are already on their way, so that nobody is hung up on.
+func (h *Host) drainListeners(ctx context.Context) {
+	var draining sync.WaitGroup
+	for _, l := range []*discovery.Listener{h.listener, h.rpcListener} {
+		if l != nil {
+			draining.Go(func() { l.Drain(ctx) })
+		}
+	}
+	draining.Wait()
 }
 
 // drainDelay is how long to serve on after readiness went. Other processes hold connections to this one: they must have had time

@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/banyan-shop/banyan/platform/auth"
+	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/events"
+	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/placement"
-	"github.com/banyan-shop/banyan/platform/telemetry"
+	"github.com/banyan-shop/banyan/platform/rpc"
 )
 
 // Topology is who runs where and why, and who calls and hears whom.
@@ -99,7 +101,14 @@ func TopologyOf(o Options) (Topology, error) {
 }
 
 func (h *Host) databaseOf(p placement.Process) string {
-	return cmp.Or(p.DatabaseURL, h.Settings.DatabaseURL, telemetry.URL("built in")).String()
+	u := cmp.Or(p.DatabaseURL, h.Settings.DatabaseURL)
+	if u == "" {
+		return "built in"
+	}
+	if shown := u.String(); strings.Contains(shown, "://") {
+		return shown
+	}
+	return pg.DatabaseName(u.Reveal()) // key=value, which can't be shown without what may be secret
 }
 
 // OwnURL is where the process that the settings tell of answers customers and health checks.
@@ -121,6 +130,9 @@ type Status struct {
 	Version string                    `json:"version"`
 	State   string                    `json:"state"`            // ready, or why not
 	Events  map[string]events.Backlog `json:"events,omitempty"` // by module
+	Calls   []rpc.RemoteStatus        `json:"calls,omitempty"`  // to modules elsewhere, with their breakers
+	// Instances are those this process knows, by address of the placement.
+	Instances map[string][]discovery.Instance `json:"instances,omitempty"`
 }
 
 const statusPath = "/status"
@@ -132,7 +144,13 @@ func (h *Host) status(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a token of this shop is needed", http.StatusUnauthorized)
 		return
 	}
-	s := Status{Process: h.Plan.Process, Version: h.o.Version, State: "ready", Events: map[string]events.Backlog{}}
+	s := Status{
+		Process: h.Plan.Process, Version: h.o.Version, State: "ready", Events: map[string]events.Backlog{}, Calls: h.wiring.Remotes(),
+		Instances: map[string][]discovery.Instance{},
+	}
+	for address, target := range h.targets {
+		s.Instances[address] = target.Instances()
+	}
 	if err := h.unready(r.Context()); err != nil {
 		s.State = err.Error()
 	}
@@ -152,6 +170,10 @@ func AskLive(ctx context.Context, o Options, top *Topology) error {
 	h, err := planned(o)
 	if err != nil {
 		return err
+	}
+	if !h.Plan.Split() {
+		top.Processes[0].Away = "it can be asked only where processes call each other"
+		return nil
 	}
 	if err := h.secrets(false); err != nil {
 		return err
@@ -176,15 +198,21 @@ func AskLive(ctx context.Context, o Options, top *Topology) error {
 	return nil
 }
 
-func (h *Host) ask(ctx context.Context, target, token string) (*Status, error) {
+// ask asks one instance of a process.
+func (h *Host) ask(ctx context.Context, address, token string) (*Status, error) {
+	target, err := discovery.Open(address, discovery.Options{Log: h.log, Consul: h.Settings.Consul.Agent, ConsulToken: h.Settings.Consul.Token.Reveal()})
+	if err != nil {
+		return nil, err
+	}
+	defer target.Close()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target+statusPath, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://process"+statusPath, nil)
 	if err != nil {
 		return nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := target.RoundTrip(r)
 	if err != nil {
 		return nil, fmt.Errorf("nobody answers")
 	}

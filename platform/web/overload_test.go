@@ -130,8 +130,6 @@ func measure(all []outcome, d time.Duration, match func(outcome) bool) (good, re
 
 func everything(outcome) bool { return true }
 
-func on(path string) func(outcome) bool { return func(o outcome) bool { return o.path == path } }
-
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	o := web.Overload{Delay: 100 * time.Millisecond}
@@ -149,8 +147,8 @@ func TestOverload(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPlant(t, c.workers, c.service, o)
 				calm := p.run(int(capacity/2), 5*time.Second)
-				warm := func(o outcome) bool { return o.at > time.Second } // when it is known how fast things are
-				if _, refused, _ := measure(calm, 4*time.Second, warm); refused > 0 {
+				warm := func(o outcome) bool { return o.at > 2*time.Second } // when it is known how fast things are
+				if _, refused, _ := measure(calm, 3*time.Second, warm); refused > 0 {
 					t.Errorf("at half of the capacity %.2f %% are turned away", refused*100)
 				}
 				storm := p.run(int(capacity*5), seconds)
@@ -161,6 +159,9 @@ func TestOverload(t *testing.T) {
 				}
 				if p99 > 500*time.Millisecond {
 					t.Errorf("99 %% of those let in are served within %s", p99)
+				}
+				on := func(path string) func(outcome) bool {
+					return func(o outcome) bool { return o.path == path && warm(o) }
 				}
 				_, lists, _ := measure(storm, seconds, on("/v1/list"))
 				_, carts, _ := measure(storm, seconds, on("/v1/cart"))

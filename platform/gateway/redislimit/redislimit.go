@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	patience = 100 * time.Millisecond // for an answer: a request must not wait for its own limit
-	rest     = time.Second            // after Redis gave none, before it is asked again
+	defaultPatience = 100 * time.Millisecond // a request must not wait for its own limit
+	rest            = time.Second            // after Redis gave no answer, before it is asked again
 )
 
 // take is one step in Redis, by the clock of Redis: gateways' clocks differ.
@@ -39,14 +39,18 @@ func (silence) Printf(context.Context, string, ...any) {}
 type Limiter struct {
 	client    *redis.Client
 	prefix    string
+	patience  time.Duration
 	restUntil atomic.Int64 // Unix nanoseconds
 }
 
 var _ web.Limiter = (*Limiter)(nil)
 
 // Open is the limiter at an address such as redis://user:password@host:6379/0. Keys begin with the prefix. It does not
-// connect yet: a gateway starts without Redis, too.
-func Open(url, prefix string) (*Limiter, error) {
+// connect yet: a gateway starts without Redis, too. patience is how long an answer may take; 0 is 100 ms.
+func Open(url, prefix string, patience time.Duration) (*Limiter, error) {
+	if patience <= 0 {
+		patience = defaultPatience
+	}
 	o, err := redis.ParseURL(url)
 	if err != nil {
 		// Its text quotes the address, and with it the password.
@@ -55,7 +59,7 @@ func Open(url, prefix string) (*Limiter, error) {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
 	o.MaxRetries, o.DialerRetries = -1, 1 // one answer or none
 	o.ContextTimeoutEnabled = true
-	return &Limiter{client: redis.NewClient(o), prefix: prefix}, nil
+	return &Limiter{client: redis.NewClient(o), prefix: prefix, patience: patience}, nil
 }
 
 // Close closes the connections.
@@ -68,7 +72,7 @@ func (l *Limiter) Take(ctx context.Context, caller string, limit web.Limit) (web
 		return web.Taken{}, errs.Unavailablef("the shared limits are away")
 	}
 	// A client that hangs up says nothing about Redis.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.patience)
 	defer cancel()
 	answer, err := take.Run(ctx, l.client, []string{l.prefix + "limit:" + caller}, limit.PerSecond, limit.Burst).StringSlice()
 	if err != nil || len(answer) != 2 {

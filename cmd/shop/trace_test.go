@@ -276,9 +276,9 @@ func (p *processes) measured(t *testing.T, process string) {
 	want = append(want, `banyan_ready 1`, `go_goroutines `, `process_resident_memory_bytes `, `banyan_events_carrier_connected 1`)
 	switch process {
 	case "gateway":
-		want = append(want, `banyan_http_total{method="POST",outcome="2xx",route="/v1/checkouts"} 2`, `banyan_http_seconds_count{method="POST",route="/v1/checkouts"} 2`)
+		want = append(want, `banyan_http_total{method="POST",module="orders",outcome="2xx",route="/v1/checkouts"} 2`, `banyan_http_seconds_count{method="POST",module="orders",route="/v1/checkouts"} 2`)
 	case "orders":
-		want = append(want, `banyan_rpc_calls_total{caller="orders",method="payments\.[A-Za-z]+",place="remote"} [1-9]`, `banyan_rpc_seconds_count{caller="orders",method="cart\.`,
+		want = append(want, `banyan_forwarded_total{method="POST",module="orders",outcome="2xx",route="/v1/checkouts"} 2`, `banyan_rpc_calls_total{caller="orders",method="payments\.[A-Za-z]+",place="remote"} [1-9]`, `banyan_rpc_seconds_count{caller="orders",method="cart\.`,
 			`banyan_rpc_breaker_state{callee="payments"} 0`, `banyan_orders_overdue_seconds{saga="checkout"}`)
 	case "shipping":
 		want = append(want, `banyan_events_deliveries_total{consumer="record-order",module="shipping",outcome="handled"} 2`, `banyan_events_lag_seconds_count{consumer="record-order",module="shipping"} 2`)

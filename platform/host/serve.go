@@ -194,14 +194,20 @@ func (h *Host) face() (*web.Server, error) {
 			m.Nil.Routes(router.Remote(m.Name, forward))
 		}
 	}
-	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
+	// What a gateway passes on is counted there as a customer's request, and here beside it: the sum of each is true.
+	customers := telemetry.NewRED(h.metrics, "http", "requests of customers", "module", "method", "route")
+	forwarded := telemetry.NewRED(h.metrics, "forwarded", "requests that a gateway in another process has passed on", "module", "method", "route")
 	shed := promauto.With(h.metrics).NewCounterVec(prometheus.CounterOpts{
 		Namespace: "banyan", Subsystem: "web", Name: "shed_total", Help: "Requests turned away because there was too much to do.",
 	}, []string{"criticality"})
 	c := web.Config{
 		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
-		Observe: func(method, route string, status int, took time.Duration) {
-			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
+		Observe: func(o web.Observed) {
+			red := customers
+			if o.Forwarded {
+				red = forwarded
+			}
+			red.Observe(o.Took, strconv.Itoa(o.Status/100)+"xx", o.Module, o.Method, o.Route)
 		},
 		Shed:    func(c web.Criticality) { shed.WithLabelValues(c.String()).Inc() },
 		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,

@@ -45,7 +45,7 @@ type Options struct {
 	// APIKeys asks the same module about API keys.
 	APIKeys func(rpc.Dialer) auth.APIKeyVerifier
 	// Hear subscribes a process to the broadcasts that concern it whatever modules it runs, such as that sessions ended.
-	Hear func(*events.Subscriptions, *auth.Verifier)
+	Hear func(*events.Subscriptions, Ears)
 	// Limiter keeps rate limits for several processes at an address such as redis://host:6379; needed as soon as gateway.limits is
 	// set.
 	Limiter func(address string) (SharedLimiter, error)
@@ -59,6 +59,12 @@ type Options struct {
 	Development bool
 	// Differs hears of a callee that did not repeat its answer in the wire placement; nil logs it.
 	Differs func(method, first, second string)
+}
+
+// Ears are the parts of a process that act on what it hears.
+type Ears struct {
+	Verifier   *auth.Verifier       // refuses the tokens and keys that have ended
+	Invalidate func(tags ...string) // forgets cached answers, see web.Server.Invalidate
 }
 
 // SharedLimiter is a web.Limiter that is closed in the end.
@@ -484,7 +490,7 @@ func (h *Host) wire(serve bool) error {
 		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: h.tokens,
 		Remotes: remotes, Log: h.log, Deadline: h.Settings.Calls.Deadline, Policy: rpc.Policy{
 			Concurrent: h.Settings.Calls.Concurrent, Failing: h.Settings.Calls.Failing, Pause: h.Settings.Calls.Pause, Retries: h.Settings.Calls.Retries,
-		}, Differs: h.o.Differs,
+		}, Differs: h.o.Differs, Tracer: h.tracer(),
 	})
 	h.metrics.MustRegister(h.wiring, h.readyGauge())
 	if h.o.Keys != nil {

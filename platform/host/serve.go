@@ -133,7 +133,7 @@ func (h *Host) run(ctx context.Context, module string, r Runner) {
 
 func (h *Host) startEvents(ctx context.Context) error {
 	o := events.Options{
-		Log: h.log, Metrics: h.metrics, Context: auth.WithCaller,
+		Log: h.log, Metrics: h.metrics, Tracer: h.tracer(), Context: auth.WithCaller,
 		Handlers: h.Settings.Events.Handlers, MaxAttempts: h.Settings.Events.Attempts, Poll: h.Settings.Events.Poll,
 	}
 	if bus := h.Settings.Bus; bus != "" {
@@ -142,9 +142,6 @@ func (h *Host) startEvents(ctx context.Context) error {
 			return fmt.Errorf("the bus %s can't be used: %w: check bus (SHOP_BUS)", bus, err)
 		}
 	}
-	if h.telemetry != nil {
-		o.Tracer = h.telemetry.Tracer
-	}
 	h.bus = events.NewBus(o)
 	for _, i := range h.instances {
 		if err := h.bus.Add(i.name, h.dbs[i.name], i.Subscribe); err != nil {
@@ -152,11 +149,18 @@ func (h *Host) startEvents(ctx context.Context) error {
 		}
 	}
 	if h.o.Hear != nil && h.verifier != nil {
-		if err := h.bus.Add("host", nil, func(s *events.Subscriptions) { h.o.Hear(s, h.verifier) }); err != nil {
+		if err := h.bus.Add("host", nil, func(s *events.Subscriptions) { h.o.Hear(s, Ears{h.verifier, h.invalidate}) }); err != nil {
 			return err
 		}
 	}
 	return h.bus.Start(ctx)
+}
+
+// invalidate forgets cached answers. Before the public face is there, nothing is cached.
+func (h *Host) invalidate(tags ...string) {
+	if server := h.web.Load(); server != nil {
+		server.Invalidate(tags...)
+	}
 }
 
 func (h *Host) startWeb() error {
@@ -194,14 +198,20 @@ func (h *Host) face() (*web.Server, error) {
 	for _, p := range Routes(h.o).Problems() {
 		router.Problem(p.Code, p.Title, p.Explanation)
 	}
-	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
+	// What a gateway passes on is counted there as a customer's request, and here beside it: the sum of each is true.
+	customers := telemetry.NewRED(h.metrics, "http", "requests of customers", "module", "method", "route")
+	forwarded := telemetry.NewRED(h.metrics, "forwarded", "requests that a gateway in another process has passed on", "module", "method", "route")
 	shed := promauto.With(h.metrics).NewCounterVec(prometheus.CounterOpts{
 		Namespace: "banyan", Subsystem: "web", Name: "shed_total", Help: "Requests turned away because there was too much to do.",
 	}, []string{"criticality"})
 	c := web.Config{
 		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
-		Observe: func(method, route string, status int, took time.Duration) {
-			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
+		Observe: func(o web.Observed) {
+			red := customers
+			if o.Forwarded {
+				red = forwarded
+			}
+			red.Observe(o.Took, strconv.Itoa(o.Status/100)+"xx", o.Module, o.Method, o.Route)
 		},
 		Shed:    func(c web.Criticality) { shed.WithLabelValues(c.String()).Inc() },
 		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,

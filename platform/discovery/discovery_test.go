@@ -456,7 +456,7 @@ func TestCallersFaultsAndCancellationsDoNotCount(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { <-entered; cancel() }()
 		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, d.URL().String()+"/hang", nil)
-		if _, err := d.RoundTrip(req); !errors.Is(err, context.Canceled) {
+		if _, err := d.RoundTrip(req); !errors.Is(err, context.Canceled) { //nolint:bodyclose // there is no answer
 			t.Fatal(err)
 		}
 		if code, err := get(d); err != nil || code != http.StatusConflict {
@@ -566,7 +566,7 @@ func TestNobodyIsThere(t *testing.T) {
 	d := open(t, "http://"+nobody(t)+",http://"+nobody(t), discovery.Options{})
 	body := &stream{Reader: strings.NewReader("pay")}
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, d.URL().String(), body)
-	_, err := d.RoundTrip(req)
+	_, err := d.RoundTrip(req) //nolint:bodyclose // there is no answer
 	var op *net.OpError
 	if err == nil || !discovery.NotSent(err) || !errors.As(err, &op) || op.Op != "dial" {
 		t.Errorf("%v", err)
@@ -575,7 +575,7 @@ func TestNobodyIsThere(t *testing.T) {
 		t.Errorf("the body was closed %d times", n)
 	}
 	d.Close()
-	if _, err := d.RoundTrip(req); err == nil || !discovery.NotSent(err) || !strings.Contains(err.Error(), "closed") {
+	if _, err := d.RoundTrip(req); err == nil || !discovery.NotSent(err) || !strings.Contains(err.Error(), "closed") { //nolint:bodyclose // there is no answer
 		t.Errorf("after Close: %v", err)
 	}
 }

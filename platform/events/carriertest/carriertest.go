@@ -258,14 +258,14 @@ func unacknowledged(t *testing.T, s Setup) {
 	cancel()
 	msg := newMessage(t, "1")
 	msg.SetContext(ctx)
-	held := listen(t, c, "hearer.test", topic)
+	listen(t, c, "hearer.test", topic)
 	if err := c.Publisher().Publish(topic, msg); err == nil && s.Broker == nil {
 		t.Error("a publish whose context has ended succeeded, and nobody acknowledged it")
 	}
 	if s.Broker == nil {
 		done := make(chan error, 1)
 		go func() { done <- c.Publisher().Publish(topic+"0", newMessage(t, "2")) }()
-		held = listen(t, c, "hearer.other", topic+"1")
+		held := listen(t, c, "hearer.other", topic+"1")
 		go func() { done <- c.Publisher().Publish(topic+"1", newMessage(t, "3")) }()
 		next(t, held) // taken and never acknowledged
 		if err := c.Close(); err != nil {
@@ -453,5 +453,5 @@ func (noted) EventName() string  { return "hearer.test_noted.v1" }
 func (e noted) EventKey() string { return e.Key }
 
 func note(ctx context.Context, tx *pg.Tx, e happened) error {
-	return events.Publish(ctx, tx, noted{e.Key, e.N})
+	return events.Publish(ctx, tx, noted(e))
 }

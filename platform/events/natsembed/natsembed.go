@@ -41,12 +41,11 @@ func Start(o Options) (*Server, error) {
 		if ip := net.ParseIP(h); ip == nil || !ip.IsLoopback() {
 			return nil, fmt.Errorf("the NATS server inside the shop listens on the loopback only, not on %q: use 127.0.0.1", h)
 		}
-		if host, port = h, 0; p != "0" {
+		host = h
+		if p != "0" {
 			if port, err = strconv.Atoi(p); err != nil {
 				return nil, fmt.Errorf("port of the NATS server: %q is no number", p)
 			}
-		} else {
-			port = server.RANDOM_PORT
 		}
 	}
 	if port > 0 {

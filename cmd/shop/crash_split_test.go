@@ -240,7 +240,7 @@ func openDistrict(t *testing.T, binary string, seeds map[string]string) *distric
 		})
 	}
 	d.url = d.top.processes["gateway"].HTTP
-	if err := until(ctx, "the shop to open", func() (bool, error) { return d.ready(ctx, d.top.order...), nil }); err != nil {
+	if err := until(ctx, "the shop to open", func() (bool, error) { return d.ready(ctx), nil }); err != nil {
 		t.Fatalf("%v\n%s", err, d.said.String())
 	}
 	return d
@@ -373,6 +373,10 @@ func (d *district) mourn(ctx context.Context, module string) error {
 			}
 		}
 	}
+	// A broker that has not noticed the death yet may give the dead one more.
+	if err := until(ctx, "the broker to notice", func() (bool, error) { return d.bus.Clients() < len(d.top.order), nil }); err != nil {
+		return err
+	}
 	return d.bus.HandBack(module + "-")
 }
 
@@ -401,14 +405,16 @@ func (l *lines) Write(b []byte) (int, error) {
 	}
 }
 
-func (d *district) ready(ctx context.Context, processes ...string) bool {
-	return !slices.ContainsFunc(processes, func(p string) bool { return !answers(ctx, d.top.processes[p].HTTP+"/readyz") })
+// ready says whether all processes answer, and each is connected to the broker.
+func (d *district) ready(ctx context.Context) bool {
+	return d.bus.Clients() == len(d.top.order) &&
+		!slices.ContainsFunc(d.top.order, func(p string) bool { return !answers(ctx, d.top.processes[p].HTTP+"/readyz") })
 }
 
 // idle says whether nothing is left to be done, anywhere and on the bus: what moves from one database to another goes by the bus,
 // so all of them are looked at between two looks at that.
 func (d *district) idle(ctx context.Context) (bool, error) {
-	if !d.ready(ctx, d.top.order...) {
+	if !d.ready(ctx) {
 		return false, nil
 	}
 	if done, err := d.drained(ctx); err != nil || !done {

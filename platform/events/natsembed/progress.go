@@ -26,3 +26,6 @@ func (s *Server) Progress() (mark uint64, waiting bool, err error) {
 	}
 	return mark, waiting, nil
 }
+
+// Clients is how many connections there are, the last moments of dead ones included.
+func (s *Server) Clients() int { return s.s.NumClients() }

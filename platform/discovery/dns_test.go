@@ -177,7 +177,7 @@ func TestRequestsWaitForTheFirstLookup(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, d.URL().String(), nil)
-	if _, err := d.RoundTrip(req); err == nil || !discovery.NotSent(err) {
+	if _, err := d.RoundTrip(req); err == nil || !discovery.NotSent(err) { //nolint:bodyclose // the connection is closed as a whole
 		t.Errorf("want an error at once, got %v", err)
 	}
 	done := make(chan error)

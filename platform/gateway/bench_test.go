@@ -117,7 +117,7 @@ func load(b *testing.B, h http.Handler, tokens []string) {
 					b.Error(err)
 					return
 				}
-				r, err := http.ReadResponse(in, nil)
+				r, err := http.ReadResponse(in, nil) //nolint:bodyclose // the connection is closed as a whole
 				if err != nil || r.StatusCode != http.StatusOK {
 					b.Error(r, err)
 					return

@@ -12,6 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/discovery"
 	"github.com/banyan-shop/banyan/platform/events"
@@ -188,11 +191,15 @@ func (h *Host) face() (*web.Server, error) {
 		}
 	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
+	shed := promauto.With(h.metrics).NewCounterVec(prometheus.CounterOpts{
+		Namespace: "banyan", Subsystem: "web", Name: "shed_total", Help: "Requests turned away because there was too much to do.",
+	}, []string{"criticality"})
 	c := web.Config{
 		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
 		Observe: func(method, route string, status int, took time.Duration) {
 			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
 		},
+		Shed:    func(c web.Criticality) { shed.WithLabelValues(c.String()).Inc() },
 		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,
 		Overload: web.Overload{Delay: h.Settings.Web.Overload, Max: h.Settings.Web.Concurrent},
 	}

@@ -226,6 +226,14 @@ func (l *load) endWait() {
 
 var errOverloaded = errs.New(errs.Unavailable, "overloaded", "There is more to do than can be done.")
 
+// shed turns the request away.
+func (x *exchange) shed() {
+	if x.server.config.Shed != nil {
+		x.server.config.Shed(x.route.Criticality)
+	}
+	x.fail(errOverloaded)
+}
+
 // enter lets the request into its group and returns what lets it out; false when it has been turned away.
 func (x *exchange) enter() (leave func(), ok bool) {
 	l, rt := x.served.load, x.route
@@ -234,7 +242,7 @@ func (x *exchange) enter() (leave func(), ok bool) {
 	}
 	if rt.LongPoll || rt.Stream {
 		if !l.wait() {
-			x.fail(errOverloaded)
+			x.shed()
 			return nil, false
 		}
 		return l.endWait, true
@@ -242,7 +250,7 @@ func (x *exchange) enter() (leave func(), ok bool) {
 	entered := time.Now()
 	ok, alone := l.enter(&x.served.pace, rt.Criticality, entered)
 	if !ok {
-		x.fail(errOverloaded)
+		x.shed()
 		return nil, false
 	}
 	return func() {

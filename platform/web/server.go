@@ -45,6 +45,8 @@ type Config struct {
 	Overload Overload
 	// Observe hears of every answered request, for metrics; nil for nobody. route is a pattern, never a path.
 	Observe func(method, route string, status int, took time.Duration)
+	// Shed hears of every request that was turned away because there was too much to do; nil for nobody.
+	Shed func(Criticality)
 	// Tracer makes a span a request; nil makes none.
 	Tracer trace.Tracer
 	// Ready says whether traffic is welcome; nil is always ready.

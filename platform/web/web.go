@@ -92,6 +92,17 @@ const (
 	Critical              // checkout, payment, orders: the last
 )
 
+// String is the word that metrics use.
+func (c Criticality) String() string {
+	switch c {
+	case Sheddable:
+		return "sheddable"
+	case Critical:
+		return "critical"
+	}
+	return "normal"
+}
+
 // Idempotency is a POST route's use of Idempotency-Key.
 type Idempotency int
 

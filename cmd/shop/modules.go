@@ -68,7 +68,9 @@ func apiKeys(d rpc.Dialer) auth.APIKeyVerifier {
 }
 
 // limiter shares rate limits through Redis.
-func limiter(address string) (host.SharedLimiter, error) { return redislimit.Open(address, "banyan", 0) }
+func limiter(address string) (host.SharedLimiter, error) {
+	return redislimit.Open(address, "banyan", 0)
+}
 
 // hear is what every process hears whatever it runs: that sessions and API keys ended, so that it refuses them within moments.
 func hear(s *events.Subscriptions, v *auth.Verifier) {

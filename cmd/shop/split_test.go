@@ -10,14 +10,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"gopkg.in/yaml.v3"
 
 	"github.com/banyan-shop/banyan/platform/config"
@@ -50,13 +47,13 @@ func (r *running) Idle(ctx context.Context) error {
 	if r.bus == nil {
 		return r.front.Idle(ctx)
 	}
-	for last := ""; ; {
+	for last := uint64(0); ; {
 		for _, h := range r.hosts {
 			if err := h.Idle(ctx); err != nil {
 				return err
 			}
 		}
-		moved, waiting, err := busMoved(ctx, r.bus)
+		moved, waiting, err := r.bus.Progress()
 		if err != nil {
 			return err
 		}
@@ -71,30 +68,6 @@ func (r *running) Idle(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-// busMoved is a mark of all that has happened on the bus, and whether anything on it waits for a hearer.
-func busMoved(ctx context.Context, bus *natsembed.Server) (mark string, waiting bool, err error) {
-	nc, err := nats.Connect(bus.URL())
-	if err != nil {
-		return "", false, err
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return "", false, err
-	}
-	stream, err := js.Stream(ctx, "banyan")
-	if err != nil {
-		return "", false, err
-	}
-	moved := stream.CachedInfo().State.LastSeq
-	consumers := stream.ListConsumers(ctx)
-	for c := range consumers.Info() {
-		moved += c.AckFloor.Consumer
-		waiting = waiting || c.NumPending > 0 || c.NumAckPending > 0
-	}
-	return strconv.FormatUint(moved, 10), waiting, consumers.Err()
 }
 
 // placements are the ways a shop can be laid out; each test of the whole shop goes through all of them.

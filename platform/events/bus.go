@@ -233,8 +233,13 @@ func (b *Bus) upkeep(ctx context.Context, m *member) {
 			return
 		case <-show.C:
 			backlog, err := BacklogOf(ctx, m.db)
+			var consumers []consumerBacklog
+			if err == nil {
+				consumers, err = backlogByConsumer(ctx, m.db)
+			}
 			if err == nil {
 				b.metrics.show(m.module, backlog)
+				b.metrics.showConsumers(m.module, m.hearer.consumers(), consumers)
 			} else if ctx.Err() == nil {
 				b.o.Log.Warn("look at the backlog of events", "module", m.module, "err", err)
 			}

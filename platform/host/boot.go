@@ -81,9 +81,9 @@ type Host struct {
 	development bool
 	dataDir     string
 	secret      auth.Secret
-	listener    net.Listener // the public one, held from early on so that its port is known; nil for a command
-	rpcListener net.Listener // where other processes call; nil if none does
-	opsListener net.Listener
+	listener    *discovery.Listener // the public one, held from early on so that its port is known; nil for a command
+	rpcListener *discovery.Listener // where other processes call; nil if none does
+	opsListener *discovery.Listener
 	publicURL   string
 	embedded    string // URL of the PostgreSQL of our own, "" without one
 	dbs         map[string]*pg.DB
@@ -248,7 +248,7 @@ func (h *Host) observe(ctx context.Context) error {
 func (h *Host) onClose(f func(context.Context) error) { h.closing = append(h.closing, f) }
 
 func (h *Host) listen(ctx context.Context) (err error) {
-	open := func(key, address string) (net.Listener, error) {
+	open := func(key, address string) (*discovery.Listener, error) {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			env := "SHOP_" + strings.ToUpper(key)
@@ -263,7 +263,7 @@ func (h *Host) listen(ctx context.Context) (err error) {
 			}
 			return nil
 		})
-		return l, nil
+		return discovery.NewListener(l), nil
 	}
 	public, calls, ops := h.addresses()
 	if public != "" {
@@ -540,7 +540,7 @@ func (h *Host) remotes(serve bool) (map[string]rpc.Remote, error) {
 		if err != nil {
 			return nil, err
 		}
-		all[name] = rpc.Remote{Transport: target}
+		all[name] = rpc.Remote{Base: target.URL().String(), Transport: target}
 	}
 	return all, nil
 }

@@ -344,6 +344,9 @@ func (h *Host) Close(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	if h.Plan.Split() && h.drainDelay() >= discovery.IdleTimeout { // whoever wants it shorter wants it quick
+		h.drainListeners(ctx)
+	}
 	if server := h.web.Load(); server != nil {
 		if err := server.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
@@ -378,6 +381,17 @@ func (h *Host) Close(ctx context.Context) error {
 		all = append(all, f(last))
 	}
 	return errors.Join(all...)
+}
+
+// drainListeners takes in what connections bring that are already on their way, so that nobody is hung up on.
+func (h *Host) drainListeners(ctx context.Context) {
+	var draining sync.WaitGroup
+	for _, l := range []*discovery.Listener{h.listener, h.rpcListener} {
+		if l != nil {
+			draining.Go(func() { l.Drain(ctx) })
+		}
+	}
+	draining.Wait()
 }
 
 // drainDelay is how long to serve on after readiness went. Other processes hold connections to this one: they must have had time

@@ -7,7 +7,9 @@ import (
 	"os"
 	"time"
 
+	//shop:allow boundary until=2027-11-01 owner=@bench asks the bus of a shop that is thrown away what it still holds, and publishes nothing
 	"github.com/nats-io/nats.go"
+	//shop:allow boundary until=2027-11-01 owner=@bench asks the bus of a shop that is thrown away what it still holds, and publishes nothing
 	"github.com/nats-io/nats.go/jetstream"
 	"gopkg.in/yaml.v3"
 )

@@ -164,7 +164,7 @@ func (r *report) tableSplit(w io.Writer) error {
 	for _, f := range r.Split {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s", f.Path, f.Clients, f.What, digits(f.Values[0]))
 		for i := 1; i < len(f.Values); i++ {
-			fmt.Fprintf(t, "\t%s\t%s", digits(f.Values[i]), f.want[i].against(f.Values[i], f.Values[0]))
+			fmt.Fprintf(t, "\t%s\t%s", digits(f.Values[i]), f.Verdicts[i-1])
 		}
 		fmt.Fprintln(t)
 	}
@@ -207,7 +207,7 @@ func (r *report) tableParts(w io.Writer) error {
 		if p.Of != "" {
 			beside = digits(p.Beside)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Title, strings.TrimSpace(digits(p.Value)+" "+p.Unit), beside, p.Of, against(digits(p.Judged), p.want, p.met))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Title, strings.TrimSpace(digits(p.Value)+" "+p.Unit), beside, p.Of, against(digits(p.Judged), p.Want, p.Met))
 	}
 	return t.Flush()
 }

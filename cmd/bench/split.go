@@ -55,11 +55,11 @@ func (b *bench) split(ctx context.Context) (err error) {
 
 // figure is one number of the same thing in one process, with a module out and with all out.
 type figure struct {
-	Path    string     `json:"path"`
-	Clients int        `json:"clients"`
-	What    string     `json:"what"`
-	Values  [3]float64 `json:"one_oneout_allout"`
-	want    [3]target  // of the first value
+	Path     string     `json:"path"`
+	Clients  int        `json:"clients"`
+	What     string     `json:"what"`
+	Values   [3]float64 `json:"one_oneout_allout"`
+	Verdicts [2]string  `json:"verdicts"` // of one out and all out beside one process
 }
 
 // target bounds a quotient or difference. The zero target bounds nothing.
@@ -72,16 +72,19 @@ type target struct {
 // place adds what was measured of one path to the table.
 func (b *bench) place(p path, clients int, all []measured) {
 	one := func(what string, of func(measured) float64, out, allOut target) {
-		f := figure{Path: p.title, Clients: clients, What: what, want: [3]target{{}, out, allOut}}
+		f := figure{Path: p.title, Clients: clients, What: what}
 		for i, m := range all {
 			f.Values[i] = of(m)
+		}
+		for i, t := range []target{out, allOut} {
+			f.Verdicts[i] = t.against(f.Values[i+1], f.Values[0])
 		}
 		b.report.Split = append(b.report.Split, f)
 	}
 	millis := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	var rate, oneRate, median, queries target
 	switch {
-	case p.apart:
+	case p.apart && clients == 1:
 		median, queries = target{bound: 3}, target{bound: 0.05, differences: true}
 	case p.drains && clients >= 32:
 		rate, oneRate = target{bound: 0.4, more: true}, target{bound: 0.7, more: true}

@@ -83,22 +83,12 @@ func placements() []string {
 // module out.
 func lay(t *testing.T, placement string) map[string]upProcess {
 	t.Helper()
-	command := upCommand{Split: "all", Listen: loopback() + ":8080"}
+	command := upCommand{Split: "all"}
 	if module, out := strings.CutPrefix(placement, "out:"); out {
 		command.Split = module
 	}
-	top, err := command.plan()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// An address of this test's own, so that no port is taken by somebody else.
-	ip, port := loopback(), 8080
+	top := addresses(t, command)
 	for name, p := range top.processes {
-		next := func() string { port++; return fmt.Sprintf("%s:%d", ip, port) }
-		p.HTTP, p.RPC, p.OpsListen = "http://"+next(), "http://"+next(), next()
-		if runtime.GOOS != "linux" {
-			p.HTTP, p.RPC, p.OpsListen = "http://"+freeAddress(t), "http://"+freeAddress(t), freeAddress(t)
-		}
 		var schemas []string
 		for _, m := range ranBy(top, name) {
 			if m != "storefront" {
@@ -111,6 +101,26 @@ func lay(t *testing.T, placement string) map[string]upProcess {
 		top.processes[name] = p
 	}
 	return top.processes
+}
+
+// addresses is what up would run, at an address of this test's own, so that no port is taken by somebody else.
+func addresses(t *testing.T, command upCommand) topology {
+	t.Helper()
+	ip, port := loopback(), 8080
+	command.Listen = ip + ":8080"
+	top, err := command.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range top.processes {
+		next := func() string { port++; return fmt.Sprintf("%s:%d", ip, port) }
+		p.HTTP, p.RPC, p.OpsListen = "http://"+next(), "http://"+next(), next()
+		if runtime.GOOS != "linux" {
+			p.HTTP, p.RPC, p.OpsListen = "http://"+freeAddress(t), "http://"+freeAddress(t), freeAddress(t)
+		}
+		top.processes[name] = p
+	}
+	return top
 }
 
 // ranBy are the modules of a process, in their order.

@@ -190,6 +190,10 @@ func (h *Host) face() (*web.Server, error) {
 			m.Nil.Routes(router.Remote(m.Name, forward))
 		}
 	}
+	// A module here may pass on the refusal of one elsewhere: it has the same title everywhere.
+	for _, p := range Routes(h.o).Problems() {
+		router.Problem(p.Code, p.Title, p.Explanation)
+	}
 	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
 	shed := promauto.With(h.metrics).NewCounterVec(prometheus.CounterOpts{
 		Namespace: "banyan", Subsystem: "web", Name: "shed_total", Help: "Requests turned away because there was too much to do.",

@@ -21,6 +21,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/failpoint"
 )
 
 // The wire is the Connect protocol's unary call with JSON: POST /rpc/<module>/<Method>, the deadline as Connect-Timeout-Ms, 200 and
@@ -201,7 +202,13 @@ func serveHTTP[Req, Res any](s *Server, m *Method[Req, Res], f func(context.Cont
 			return
 		}
 		ctx, span := serverSpan(ctx, m.name)
+		if failpoint.Enabled {
+			failpoint.Hit("rpc." + m.name + ".before")
+		}
 		res, err := answer(ctx, s, m.name, f, req)
+		if failpoint.Enabled {
+			failpoint.Hit("rpc." + m.name + ".after")
+		}
 		if err == nil {
 			err = write(w, http.StatusOK, &res)
 		}

@@ -12,9 +12,9 @@ const drainingHeader = "Banyan-Draining"
 
 // Draining marks the answers of a process that is about to stop. While draining is true an answer carries the mark and closes
 // its connection, also when the request came before. To lose nothing: let draining be true, leave Consul, keep serving for
-// longer than the callers' IdleTimeout, then http.Server.Shutdown. Each connection that a caller holds is by then either
-// closed after a marked answer or was idle long enough to be closed by the caller itself; so Shutdown closes none on which
-// a request may just be coming.
+// longer than the callers' IdleTimeout, stop the Intake, then http.Server.Shutdown. Each connection that a caller holds is by
+// then either closed after a marked answer or was idle long enough to be closed by the caller itself; so Shutdown closes none on
+// which a request may just be coming.
 func Draining(next http.Handler, draining func() bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d := &drainingWriter{ResponseWriter: w, draining: draining}

@@ -123,6 +123,7 @@ func TestAllDraining(t *testing.T) {
 type process struct {
 	address  string
 	server   *http.Server
+	intake   *discovery.Intake
 	draining *atomic.Bool
 	served   *atomic.Int64
 	done     chan error
@@ -145,13 +146,17 @@ func (p *process) start(t testing.TB) {
 		_, _ = io.Copy(w, r.Body)
 	})
 	p.server = &http.Server{Handler: discovery.Draining(h, p.draining.Load)}
-	go func() { p.done <- p.server.Serve(l) }()
+	p.intake = discovery.NewIntake(l)
+	go func() { p.done <- p.server.Serve(p.intake) }()
 }
 
 func (p *process) stop(t testing.TB, delay time.Duration) {
 	t.Helper()
 	p.draining.Store(true)
 	<-time.After(delay) // the delay is what is tested: drain.delay of the host
+	if err := p.intake.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
 	if err := p.server.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}

@@ -42,7 +42,9 @@ func (h *Host) start(ctx context.Context) error {
 			return err
 		}
 	}
-	h.startCalls()
+	if err := h.startCalls(); err != nil {
+		return err
+	}
 	if err := h.startEvents(ctx); err != nil {
 		return err
 	}
@@ -68,17 +70,22 @@ func (h *Host) start(ctx context.Context) error {
 
 // startCalls lets other processes call the modules here. It comes after the demo data, so that whoever needs that of another
 // module finds all of it or nobody.
-func (h *Host) startCalls() {
+func (h *Host) startCalls() error {
 	if h.rpcListener == nil {
-		return
+		return nil
+	}
+	if err := h.openCalls(); err != nil {
+		return err
 	}
 	h.rpc = &http.Server{Handler: discovery.Draining(h.internal(), h.draining), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
-	server := h.rpc
+	h.callsIntake = discovery.NewIntake(h.rpcListener)
+	server, intake := h.rpc, h.callsIntake
 	h.serving.Go(func() {
-		if err := server.Serve(h.rpcListener); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(intake); !errors.Is(err, http.ErrServerClosed) {
 			h.failed <- fmt.Errorf("serve %s: %w", h.rpcListener.Addr(), err)
 		}
 	})
+	return nil
 }
 
 const (
@@ -166,8 +173,13 @@ func (h *Host) startWeb() error {
 	}
 	h.web.Store(server)
 	if h.listener != nil {
+		if err := h.openFace(); err != nil {
+			return err
+		}
+		h.faceIntake = discovery.NewIntake(h.listener)
+		intake := h.faceIntake
 		h.serving.Go(func() {
-			if err := server.Serve(h.listener); err != nil {
+			if err := server.Serve(intake); err != nil {
 				h.failed <- err
 			}
 		})
@@ -345,12 +357,16 @@ func (h *Host) Close(ctx context.Context) error {
 		}
 	}
 	if server := h.web.Load(); server != nil {
+		if h.faceIntake != nil {
+			all = append(all, h.faceIntake.Stop(ctx))
+		}
 		if err := server.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
 		}
 		h.web.Store(nil)
 	}
 	if h.rpc != nil { // after the public face: its requests may come back to us through another process
+		all = append(all, h.callsIntake.Stop(ctx))
 		if err := h.rpc.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("calls of other processes cut off: %w", err), h.rpc.Close())
 		}

@@ -79,7 +79,7 @@ type forger struct {
 func newForger(t *testing.T) *forger {
 	t.Helper()
 	f := &forger{databases: map[string]string{}, things: map[string][]call{}, methods: contractMethods(t)}
-	f.running = bootAll(t, "split", nil, map[string]string{"ops_listen": "127.0.0.1:0", "users.login_delays": "false", "catalog.demo_products": "30"}, func(all map[string]upProcess) any {
+	f.running = bootAll(t, "split", nil, map[string]string{"ops_listen": "127.0.0.1:0", "users.login_delays": "false", "catalog.demo_products": "30", "calls.deadline": "20s"}, func(all map[string]upProcess) any {
 		for name, p := range all {
 			if p.DatabaseURL != "" {
 				f.databases[name] = p.DatabaseURL
@@ -179,13 +179,18 @@ func (f *forger) theTruthIsBelieved() {
 			}
 		}
 	}
+	callers := []string{"shop", "host"} // who is no module: commands, and the process itself
+	for _, m := range modules {
+		callers = append(callers, m.Name)
+	}
 	for module, methods := range f.methods {
-		caller := modules[len(modules)-1].Name // the last may call all
-		token := f.issue(caller, module, auth.Identity{})
-		for i := range methods {
-			got := f.ask(f.Host(module).RPCURL(), f.bearer(f.method(module, i), token))
-			if got.status == 401 || got.status == 403 || got.status == 404 && !strings.Contains(string(got.body), `"code"`) {
-				f.t.Errorf("%s's own token at %s: %s", caller, module, got)
+		for i, method := range methods {
+			believed := slices.ContainsFunc(callers, func(caller string) bool {
+				got := f.ask(f.Host(module).RPCURL(), f.bearer(f.method(module, i), f.issue(caller, module, auth.Identity{})))
+				return got.status != 401 && got.status != 403 && got.status < 500
+			})
+			if !believed {
+				f.t.Errorf("%s.%s answers nobody", module, method)
 			}
 		}
 	}

@@ -161,8 +161,9 @@ func inMemory(t *testing.T) string {
 	return dir
 }
 
-// bootAll boots a shop in the placement, with the demo data, each process a host of its own with its own database.
-func bootAll(t *testing.T, placement string, now func() time.Time, flags map[string]string) *running {
+// bootAll boots a shop in the placement, with the demo data, each process a host of its own with its own database. edit, if any, makes
+// of the block processes the one that they are given.
+func bootAll(t *testing.T, placement string, now func() time.Time, flags map[string]string, edit ...func(map[string]upProcess) any) *running {
 	t.Helper()
 	all := map[string]string{
 		"ops_listen": "", "data_dir": t.TempDir(), "pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s", "drain.delay": "1ms",
@@ -209,7 +210,11 @@ func bootAll(t *testing.T, placement string, now func() time.Time, flags map[str
 	}
 	processes := lay(t, placement)
 	t.Cleanup(func() { r.close(t) })
-	text, err := yaml.Marshal(processes)
+	var block any = processes
+	for _, e := range edit {
+		block = e(processes)
+	}
+	text, err := yaml.Marshal(block)
 	if err != nil {
 		t.Fatal(err)
 	}

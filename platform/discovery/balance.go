@@ -16,6 +16,10 @@ const (
 	ejectAfter  = 5               // failures without a success between them
 	ejectMost   = 5 * time.Minute // the longest pause
 	ejectForget = 5 * time.Minute // of good behaviour, and the first pause is short again
+
+	// redial is the first pause of an instance that refuses connections. To try it costs next to nothing, since the request goes on to
+	// another, and it mostly is one that is being restarted: left out for long, it would not be there when the next one stops.
+	redial = time.Second
 )
 
 // Latency is averaged over about a second, and forgotten over ten without requests, so that a slow instance gets its chance
@@ -261,10 +265,13 @@ func (t *Target) settle(in *instance, start int64, trial bool, ctx context.Conte
 	if in.failures.Add(1) < ejectAfter && !trial {
 		return
 	}
-	if err != nil {
-		t.eject(in, err.Error())
-	} else {
-		t.eject(in, fmt.Sprintf("answered %d", res.StatusCode))
+	switch {
+	case reachedNobody(err):
+		t.eject(in, min(redial, t.o.Eject), t.o.Eject, err.Error())
+	case err != nil:
+		t.eject(in, t.o.Eject, max(ejectMost, t.o.Eject), err.Error())
+	default:
+		t.eject(in, t.o.Eject, max(ejectMost, t.o.Eject), fmt.Sprintf("answered %d", res.StatusCode))
 	}
 }
 
@@ -298,8 +305,8 @@ func (t *Target) restore(in *instance, start int64) {
 	}
 }
 
-// eject gives an instance no requests for a while, unless half of all are out already.
-func (t *Target) eject(in *instance, why string) {
+// eject gives an instance no requests for a while, longer each time up to most, unless half of all are out already.
+func (t *Target) eject(in *instance, first, most time.Duration, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.clock()
@@ -321,7 +328,7 @@ func (t *Target) eject(in *instance, why string) {
 		}
 	}
 	in.ejections++
-	pause := min(t.o.Eject*time.Duration(in.ejections), max(ejectMost, t.o.Eject))
+	pause := min(first*time.Duration(in.ejections), most)
 	in.ejected, in.since, in.until, in.reason = true, now, now+int64(pause), why
 	in.failures.Store(0)
 	t.ejections.Add(1)

@@ -47,7 +47,7 @@ type Options struct {
 	ConsulToken string // default CONSUL_HTTP_TOKEN
 
 	IdleTimeout time.Duration // default IdleTimeout
-	Eject       time.Duration // first pause of an instance that keeps failing, growing with each; default 30 s
+	Eject       time.Duration // first pause of an instance that keeps failing, growing with each; default 30 s, a second for one that can't be reached
 	Avoid       time.Duration // how long an instance that drains is left alone; default 10 s
 }
 

@@ -90,6 +90,8 @@ type Host struct {
 	listener    *discovery.Listener // the public one, held from early on so that its port is known; nil for a command
 	rpcListener *discovery.Listener // where other processes call; nil if none does
 	opsListener *discovery.Listener
+	openFace    func() error // makes listener take connections
+	openCalls   func() error // and rpcListener
 	publicURL   string
 	embedded    string // URL of the PostgreSQL of our own, "" without one
 	dbs         map[string]*pg.DB
@@ -283,9 +285,28 @@ func (h *Host) listen(ctx context.Context) (err error) {
 		}
 	}
 	if ops != "" {
-		h.opsListener, err = open("ops_listen", ops)
+		if h.opsListener, err = open("ops_listen", ops); err != nil {
+			return err
+		}
 	}
-	return err
+	// Of those that customers and other processes know, only that they are free is known by now: a kernel that listened would take
+	// connections which nobody serves yet, and who made them would wait in place of asking another instance.
+	for _, c := range []struct {
+		key, address string
+		listener     **discovery.Listener
+		reopen       *func() error
+	}{{"listen", public, &h.listener, &h.openFace}, {"rpc_listen", calls, &h.rpcListener, &h.openCalls}} {
+		*c.reopen = func() error { return nil }
+		if _, port, _ := net.SplitHostPort(c.address); c.address == "" || port == "0" {
+			continue // nobody knows it, and there is no way to get the same again
+		}
+		(*c.listener).Close()
+		*c.reopen = func() (err error) {
+			*c.listener, err = open(c.key, c.address)
+			return err
+		}
+	}
+	return nil
 }
 
 // addresses are where this process listens for customers, other processes and operators; "" is nowhere. A flag or the

@@ -42,7 +42,9 @@ func (h *Host) start(ctx context.Context) error {
 			return err
 		}
 	}
-	h.startCalls()
+	if err := h.startCalls(); err != nil {
+		return err
+	}
 	if err := h.startEvents(ctx); err != nil {
 		return err
 	}
@@ -68,9 +70,12 @@ func (h *Host) start(ctx context.Context) error {
 
 // startCalls lets other processes call the modules here. It comes after the demo data, so that whoever needs that of another
 // module finds all of it or nobody.
-func (h *Host) startCalls() {
+func (h *Host) startCalls() error {
 	if h.rpcListener == nil {
-		return
+		return nil
+	}
+	if err := h.openCalls(); err != nil {
+		return err
 	}
 	h.rpc = &http.Server{Handler: discovery.Draining(h.internal(), h.draining), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
 	server := h.rpc
@@ -79,6 +84,7 @@ func (h *Host) startCalls() {
 			h.failed <- fmt.Errorf("serve %s: %w", h.rpcListener.Addr(), err)
 		}
 	})
+	return nil
 }
 
 const (
@@ -170,6 +176,9 @@ func (h *Host) startWeb() error {
 	}
 	h.web.Store(server)
 	if h.listener != nil {
+		if err := h.openFace(); err != nil {
+			return err
+		}
 		h.serving.Go(func() {
 			if err := server.Serve(h.listener); err != nil {
 				h.failed <- err

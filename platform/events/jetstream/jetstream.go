@@ -89,6 +89,10 @@ type conn struct {
 	lost chan struct{}
 }
 
+// maxConsumers is above what a large shop has: each hearer one for each sixteenth of a topic, and of a broadcast each instance as many.
+// The server's own limit is 1,000, which twenty processes reach; who comes after would not hear that a session has ended.
+const maxConsumers = 100_000
+
 // dial switches the library's own reconnecting off: it would carry what was published before a loss over to what comes after.
 func (c *carrier) dial(ctx context.Context) (*conn, error) {
 	conn := &conn{carrier: c, lost: make(chan struct{})}
@@ -104,7 +108,7 @@ func (c *carrier) dial(ctx context.Context) (*conn, error) {
 	if err == nil {
 		_, err = conn.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name: c.Name, Subjects: []string{c.Name + ".>"}, Retention: jetstream.LimitsPolicy, MaxAge: c.Keep,
-			Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld,
+			Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, MaxConsumers: maxConsumers,
 		})
 	}
 	if err != nil {
@@ -259,6 +263,9 @@ func (c *conn) consume(ctx context.Context, config jetstream.ConsumerConfig, out
 		return fmt.Errorf("ask for messages: %w", err)
 	}
 	defer messages.Stop()
+	if config.Durable == "" {
+		defer c.forget(ctx, consumer.CachedInfo().Name)
+	}
 	ready()
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
@@ -278,4 +285,15 @@ func (c *conn) consume(ctx context.Context, config jetstream.ConsumerConfig, out
 			return fmt.Errorf("acknowledge: %w", err)
 		}
 	}
+}
+
+// forget removes the consumer of a broadcast when its hearer stops: by itself it would stay for a minute, and a shop whose processes are
+// restarted one after the other would gather them.
+func (c *conn) forget(ctx context.Context, consumer string) {
+	if ctx.Err() == nil {
+		return // the connection broke; the server forgets it in time
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = c.js.DeleteConsumer(ctx, c.Name, consumer) // the server forgets it in time
 }

@@ -64,7 +64,7 @@ baseline: ## Take the present public API as the one that must not break. On purp
 	cp api/openapi.yaml api/openapi.baseline.yaml
 
 .PHONY: bench
-bench: ## Measure the shop beside the raw database and a bare server, and print a table.
+bench: ## Measure the shop beside the raw database, split beside whole, and its calls, gateway and events; print tables.
 	$(GO) run ./cmd/bench
 
 .PHONY: mutants

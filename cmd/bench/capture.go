@@ -52,7 +52,7 @@ func (s *shop) logStatements(ctx context.Context, on bool) error {
 		statements = []string{`ALTER DATABASE shop RESET log_statement`, `ALTER DATABASE shop RESET log_parameter_max_length`, `ALTER SYSTEM RESET log_line_prefix`}
 	}
 	for _, statement := range append(statements, `SELECT pg_reload_conf()`) {
-		if _, err := s.db.exec(ctx, statement); err != nil {
+		if _, err := s.db().exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
@@ -247,16 +247,16 @@ func rows(ctx context.Context, db *database) (n int, err error) {
 }
 
 // listenTo records p.replay.samples goes at a path, one after another, and how many rows each leaves behind.
-func (s *shop) listenTo(ctx context.Context, r *recorder, p path, st *stock) (all []sample, left float64, err error) {
+func (s *shop) listenTo(ctx context.Context, r *recorder, p path) (all []sample, left float64, err error) {
 	w := newWorker(s.address, 0)
 	defer w.close()
 	if p.prepare != nil {
-		if err := p.prepare(ctx, st, 1); err != nil {
+		if err := p.prepare(ctx, s.stock, 1); err != nil {
 			return nil, 0, err
 		}
 	}
-	do := p.do(st)
-	before, err := rows(ctx, s.db)
+	do := p.do(s.stock)
+	before, err := rows(ctx, s.db())
 	if err != nil {
 		return nil, 0, err
 	}
@@ -279,6 +279,6 @@ func (s *shop) listenTo(ctx context.Context, r *recorder, p path, st *stock) (al
 			all = append(all, one)
 		}
 	}
-	after, err := rows(ctx, s.db)
+	after, err := rows(ctx, s.db())
 	return all, float64(after-before) / float64(len(all)+3), errors.Join(err, ctx.Err())
 }

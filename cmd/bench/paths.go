@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ type path struct {
 	// prepare makes what the path uses up, before each load.
 	prepare func(context.Context, *stock, int) error
 	drains  bool // leaves events and mails behind, whose handling counts
+	apart   bool // of interest only where modules run apart
 
 	rate   float64       // wanted at the highest number of clients
 	median time.Duration // wanted at one client
@@ -131,6 +133,18 @@ var paths = []path{
 			}
 		},
 		replay: replay{samples: 128, aligned: true, carts: true},
+	},
+	{
+		name: "storefront", title: "product page of four modules", apart: true,
+		do: func(s *stock) operation {
+			return func(w *worker) error {
+				answer, err := w.want(http.StatusOK, "GET", "/v1/storefront/products/"+pick(w.rng, s.products).Slug, "", "")
+				if err == nil && !bytes.Contains(answer, []byte(`"unavailable":[]`)) {
+					err = fmt.Errorf("a part of the page is missing: %.2000s", answer)
+				}
+				return err
+			}
+		},
 	},
 	{
 		name: "checkout", title: "complete checkout, events drained", rate: 120, median: 30 * time.Millisecond, ratio: 0.4, drains: true,

@@ -22,6 +22,10 @@ type report struct {
 	Scripts   []*script     `json:"scripts"`
 	Hello     []load        `json:"echo_hello"`
 	SelectKey []rawRate     `json:"pgbench_select_by_key"`
+	Out       string        `json:"module_out,omitempty"`
+	Split     []figure      `json:"split,omitempty"`
+	Memory    [3]int64      `json:"split_resident_bytes"` // of one process, one out, all out, without PostgreSQL
+	Parts     []part        `json:"parts,omitempty"`
 	Complaint []string      `json:"complaints,omitempty"`
 }
 
@@ -36,6 +40,9 @@ type row struct {
 	ShopCPU     time.Duration `json:"shop_cpu_ns"` // of all operations
 	DatabaseCPU time.Duration `json:"database_cpu_ns"`
 	RawCPU      float64       `json:"raw_database_cpu_ms,omitempty"` // of one
+
+	Old    *load         `json:"older,omitempty"` // the same by an older shop, in turns
+	OldCPU time.Duration `json:"older_shop_cpu_ns,omitempty"`
 
 	title                  string
 	wantRate, wantRatio    float64
@@ -65,15 +72,36 @@ func against(value, want string, met bool) string {
 }
 
 func (r *report) table(w io.Writer) error {
-	fmt.Fprintf(w, "%s; load before %s; %.0f s each; rate limits in force: %s\n\n", r.Machine, r.Load, r.Seconds, r.Limits)
+	fmt.Fprintf(w, "%s; load before %s; %.0f s each\n", r.Machine, r.Load, r.Seconds)
+	for _, part := range []func(io.Writer) error{r.tableOne, r.tableOld, r.tableSplit, r.tableParts} {
+		if err := part(w); err != nil {
+			return err
+		}
+	}
+	if len(r.Complaint) > 0 {
+		fmt.Fprintln(w, "\n"+strings.Join(r.Complaint, "\n"))
+	}
+	return nil
+}
+
+func columns(w io.Writer, names ...string) *tabwriter.Writer {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PATH\tCLIENTS\tPER SECOND\tP50 ms\tP95 ms\tP99 ms\tQUERIES\tSHOP CPU ms\tPG CPU ms\tRAW PG CPU ms\tRAW/s\tOF RAW")
+	fmt.Fprintln(t, strings.Join(names, "\t"))
+	return t
+}
+
+func (r *report) tableOne(w io.Writer) error {
+	if len(r.Rows) == 0 {
+		return nil
+	}
+	fmt.Fprintf(w, "\nONE PROCESS beside the raw limit of its database; rate limits in force: %s\n", r.Limits)
+	t := columns(w, "PATH", "CLIENTS", "PER SECOND", "P50 ms", "P95 ms", "P99 ms", "QUERIES", "SHOP CPU ms", "PG CPU ms", "RAW PG CPU ms", "RAW/s", "OF RAW")
 	for _, v := range r.Rows {
 		rate, p50 := fmt.Sprintf("%.0f", v.Rate), milli(v.P50)
-		if v.judgeRate {
+		if v.judgeRate && v.wantRate > 0 {
 			rate = against(rate, fmt.Sprintf("≥ %.0f", v.wantRate), v.Rate >= v.wantRate)
 		}
-		if v.judgeMedian {
+		if v.judgeMedian && v.wantMedian > 0 {
 			p50 = against(p50, "≤ "+milli(v.wantMedian), v.P50 <= v.wantMedian)
 		}
 		raw, ratio, rawCPU := "-", "-", "-"
@@ -97,7 +125,7 @@ func (r *report) table(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w, "\nCPU is processor time for one operation, of the shop, of PostgreSQL and of PostgreSQL under pgbench: it says what a quiet machine would do.")
+	fmt.Fprintln(w, "CPU is processor time for one operation, of the shop, of PostgreSQL and of PostgreSQL under pgbench: it says what a quiet machine would do.")
 	fmt.Fprintf(w, "start to first answer: cold, with initdb and demo data, %s s; warm %s s\n",
 		against(seconds(r.Cold), "≤ 10", r.Cold <= 10*time.Second), against(seconds(r.Warm), "≤ 2", r.Warm <= 2*time.Second))
 	if r.Resident > 0 {
@@ -110,10 +138,89 @@ func (r *report) table(w io.Writer) error {
 			fmt.Fprintf(w, "  %s\n", n)
 		}
 	}
-	if len(r.Complaint) > 0 {
-		fmt.Fprintln(w, strings.Join(r.Complaint, "\n"))
+	return nil
+}
+
+func (r *report) tableOld(w io.Writer) error {
+	if len(r.Rows) == 0 || r.Rows[0].Old == nil {
+		return nil
+	}
+	fmt.Fprintln(w, "\nONE PROCESS beside an older shop, in turns")
+	t := columns(w, "PATH", "CLIENTS", "PER SECOND", "OLDER", "RATIO", "P50 ms", "OLDER", "P99 ms", "OLDER", "SHOP CPU ms", "OLDER")
+	for _, v := range r.Rows {
+		o := v.Old
+		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\n", v.title, v.Clients, v.Rate, o.Rate, v.Rate/o.Rate,
+			milli(v.P50), milli(o.P50), milli(v.P99), milli(o.P99), each(v.ShopCPU, float64(v.Count)), each(v.OldCPU, float64(o.Count)))
+	}
+	return t.Flush()
+}
+
+func (r *report) tableSplit(w io.Writer) error {
+	if len(r.Split) == 0 {
+		return nil
+	}
+	fmt.Fprintf(w, "\nSPLIT: one process, one module out (%s) and all out, each behind its gateway, in turns\n", r.Out)
+	t := columns(w, "PATH", "CLIENTS", "WHAT", "ONE", "ONE OUT", "RATIO", "ALL OUT", "RATIO")
+	for _, f := range r.Split {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s", f.Path, f.Clients, f.What, digits(f.Values[0]))
+		for i := 1; i < len(f.Values); i++ {
+			fmt.Fprintf(t, "\t%s\t%s", digits(f.Values[i]), f.Verdicts[i-1])
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if r.Memory[0] > 0 {
+		fmt.Fprintf(w, "resident memory without PostgreSQL: %d, %d and %d MB\n", r.Memory[0]>>20, r.Memory[1]>>20, r.Memory[2]>>20)
 	}
 	return nil
+}
+
+// against says how a value stands to that of one process.
+func (t target) against(value, one float64) string {
+	if t.differences {
+		return against(fmt.Sprintf("%+.1f", value-one), "no more", value-one <= t.bound)
+	}
+	if one == 0 {
+		return "-"
+	}
+	ratio := value / one
+	text := fmt.Sprintf("%.2f", ratio)
+	switch {
+	case t.bound == 0:
+		return text
+	case t.more:
+		return against(text, fmt.Sprintf("≥ %g", t.bound), ratio >= t.bound)
+	}
+	return against(text, fmt.Sprintf("≤ %g", t.bound), ratio <= t.bound)
+}
+
+func (r *report) tableParts(w io.Writer) error {
+	if len(r.Parts) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nPARTS by themselves, and what each is compared with in the same run")
+	t := columns(w, "WHAT", "FIGURE", "BESIDE", "", "JUDGED")
+	for _, p := range r.Parts {
+		beside := "-"
+		if p.Of != "" {
+			beside = digits(p.Beside)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Title, strings.TrimSpace(digits(p.Value)+" "+p.Unit), beside, p.Of, against(digits(p.Judged), p.Want, p.Met))
+	}
+	return t.Flush()
+}
+
+// digits are as many as matter.
+func digits(v float64) string {
+	switch {
+	case v >= 100 || v == 0:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f", d.Seconds()) }

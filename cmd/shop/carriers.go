@@ -8,6 +8,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/events/jetstream"
+	"github.com/banyan-shop/banyan/platform/events/kafka"
 	"github.com/banyan-shop/banyan/platform/events/rabbitmq"
 )
 
@@ -18,7 +19,18 @@ func carrier(ctx context.Context, bus string, log *slog.Logger) (events.Carrier,
 	case "nats", "tls":
 		return jetstream.New(ctx, jetstream.Config{URL: bus, Log: log})
 	case "amqp", "amqps":
-		return rabbitmq.New(ctx, rabbitmq.Config{URL: bus, Log: log})
+		return rabbitmq.New(ctx, rabbitmq.Config{URL: bus, Log: log, Subscriptions: heard()})
+	case "kafka", "kafkas":
+		return kafka.New(ctx, kafka.Config{URL: bus, Log: log})
 	}
 	return nil, fmt.Errorf("there is no carrier %q: write nats://host:4222, amqp://user:password@host:5672/ or kafka://host:9092", scheme)
+}
+
+// heard is what all modules hear, wherever they run: RabbitMQ keeps an event only for queues that are there when it comes.
+func heard() []events.Subscription {
+	var all []events.Subscription
+	for _, m := range modules {
+		all = append(all, events.Collect(m.Name, m.Nil.Subscribe)...)
+	}
+	return all
 }

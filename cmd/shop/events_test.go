@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/banyan-shop/banyan/api/catalogapi"
 	"github.com/banyan-shop/banyan/api/ordersapi"
 	"github.com/banyan-shop/banyan/api/paymentsapi"
 	"github.com/banyan-shop/banyan/api/reviewsapi"
@@ -30,6 +31,7 @@ import (
 // published are all events of the shop. The test below finds one that is missing here.
 var published = []events.Event{
 	usersapi.MailRequested{}, usersapi.SessionsEnded{}, usersapi.APIKeyRevoked{},
+	catalogapi.ProductsChanged{},
 	shippingapi.ShipmentShipped{}, shippingapi.ShipmentDelivered{},
 	paymentsapi.PaymentChanged{},
 	ordersapi.OrderPlaced{}, ordersapi.OrderCancelled{}, ordersapi.PaymentDeclined{},

@@ -26,7 +26,7 @@ type journey struct {
 // journeys go by every step of the checkout, of cancellations and of the events between modules.
 var journeys = []journey{
 	{"an approved card of a customer", "placed", func(ctx context.Context, b *buyer) error {
-		return inTurn(ctx, b.login, b.fill(2, 1), b.quote, b.buy("tok_approve"))
+		return inTurn(ctx, b.login, b.fill(2, 1), b.quote, b.fromBook, b.buy("tok_approve"))
 	}},
 	{"a promo code", "placed", func(ctx context.Context, b *buyer) error {
 		return inTurn(ctx, b.fill(1), b.promo, b.quote, b.buy("tok_approve"))
@@ -69,13 +69,13 @@ var journeys = []journey{
 	}},
 }
 
-// troubles make the first capture of tok_slow fail, and twice the confirmation of the one customer's order. Sequences count them,
-// since they are not rolled back with what failed.
-const troubles = `
-CREATE SCHEMA trouble;
+// troubles make the first capture of tok_slow fail, and twice the confirmation of the one customer's order: statements for the
+// database of the module. Sequences count them, since they are not rolled back with what failed.
+var troubles = map[string]string{
+	"payments": `
+CREATE SCHEMA IF NOT EXISTS trouble;
 GRANT USAGE ON SCHEMA trouble TO PUBLIC;
 CREATE SEQUENCE trouble.captures;
-CREATE SEQUENCE trouble.messages;
 CREATE FUNCTION trouble.capture() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
 	IF NEW.kind = 'capture' AND (SELECT token FROM payments.simulator_intents WHERE id = NEW.intent) = 'tok_slow' AND nextval('trouble.captures') = 1 THEN
@@ -83,7 +83,11 @@ BEGIN
 	END IF;
 	RETURN NEW;
 END $$;
-CREATE TRIGGER trouble BEFORE INSERT ON payments.simulator_ledger FOR EACH ROW EXECUTE FUNCTION trouble.capture();
+CREATE TRIGGER trouble BEFORE INSERT ON payments.simulator_ledger FOR EACH ROW EXECUTE FUNCTION trouble.capture();`,
+	"notifications": `
+CREATE SCHEMA IF NOT EXISTS trouble;
+GRANT USAGE ON SCHEMA trouble TO PUBLIC;
+CREATE SEQUENCE trouble.messages;
 CREATE FUNCTION trouble.message() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
 	IF nextval('trouble.messages') <= 2 THEN
@@ -92,18 +96,23 @@ BEGIN
 	RETURN NEW;
 END $$;
 CREATE TRIGGER trouble BEFORE INSERT ON notifications.messages FOR EACH ROW
-	WHEN (NEW.template = 'order_confirmation' AND NEW.data->>'customer' <> '') EXECUTE FUNCTION trouble.message();`
+	WHEN (NEW.template = 'order_confirmation' AND NEW.data->>'customer' <> '') EXECUTE FUNCTION trouble.message();`,
+}
+
+// databases are where the data of each module is, as superuser: all in one, or each in its own.
+type databases func(module string) *sql.DB
 
 // buyer is the client of one journey, and keeps its journal.
 type buyer struct {
 	journey journey
 	url     string
 	client  *http.Client
-	db      *sql.DB  // as superuser
+	of      databases
 	skus    []string // its own, in which nobody else deals
 
 	header                       http.Header
 	cart, option, checkout, next string
+	address                      string // in the customer's address book
 	total                        json.RawMessage
 	order                        string
 	keys                         int // used so far
@@ -204,7 +213,7 @@ func (b *buyer) once(ctx context.Context, e entry) (r reply, ok bool, err error)
 	if r.raw, err = io.ReadAll(res.Body); err != nil {
 		return r, false, nil //nolint:nilerr // the same
 	}
-	if err := json.Unmarshal(r.raw, &r.told); err != nil {
+	if err := json.Unmarshal(r.raw, &r.told); err != nil && r.status < 500 {
 		return r, false, fmt.Errorf("%s %s: %d %s: %w", e.method, e.path, r.status, r.raw, err)
 	}
 	busy := r.Code == "checkout_in_progress" || r.Code == "request_in_progress"
@@ -277,6 +286,13 @@ func (b *buyer) promo(ctx context.Context) error {
 	return err
 }
 
+// fromBook has the order sent to an address of the customer's book.
+func (b *buyer) fromBook(ctx context.Context) error {
+	r, err := b.must(ctx, "POST", "/v1/me/addresses", b.cart+"/address", shipTo)
+	b.address = r.ID
+	return err
+}
+
 var shipTo = map[string]string{"name": "Eve", "line1": "Main 1", "city": "Berlin", "postcode": "10115", "country": "DE"}
 
 func (b *buyer) quote(ctx context.Context) error {
@@ -300,10 +316,15 @@ func (b *buyer) oldPrice(context.Context) error {
 // pay begins a checkout, or pays a declined one again, with a key of its own.
 func (b *buyer) pay(ctx context.Context, token string) (reply, error) {
 	b.keys++
-	r, err := b.send(ctx, "POST", "/v1/checkouts", fmt.Sprintf("%s/%d", b.cart, b.keys), map[string]any{
+	body := map[string]any{
 		"cart_id": b.cart, "email": "eve@example.com", "shipping_address": shipTo, "shipping_option": b.option,
 		"expected_total": b.total, "payment": map[string]string{"provider": "simulator", "token": token},
-	})
+	}
+	if b.address != "" {
+		delete(body, "shipping_address")
+		body["shipping_address_id"] = b.address
+	}
+	r, err := b.send(ctx, "POST", "/v1/checkouts", fmt.Sprintf("%s/%d", b.cart, b.keys), body)
 	if err == nil && r.status/100 == 2 {
 		b.checkout = r.ID
 	}
@@ -414,25 +435,28 @@ func (b *buyer) cancelled(ctx context.Context) (int64, error) {
 // timePasses lets the deadline of the checkout go by. Whoever holds the checkout writes it as it was before, hence again.
 func (b *buyer) timePasses(ctx context.Context) error {
 	return until(ctx, "the checkout to expire", func() (expired bool, err error) {
-		if _, err = b.db.ExecContext(ctx, `
+		if _, err = b.of("orders").ExecContext(ctx, `
 			UPDATE orders.checkouts SET deadline = now() - interval '1 minute', next_at = CASE WHEN lease_until > now() THEN next_at ELSE now() END
 			WHERE cart = $1 AND state IN ('action_required', 'payment_failed')`, b.cart); err != nil {
 			return false, err
 		}
-		err = b.db.QueryRowContext(ctx, `SELECT order_id, state = 'expired' FROM orders.checkouts WHERE cart = $1`, b.cart).Scan(&b.order, &expired)
+		err = b.of("orders").QueryRowContext(ctx, `SELECT order_id, state = 'expired' FROM orders.checkouts WHERE cart = $1`, b.cart).Scan(&b.order, &expired)
 		return expired, err
 	})
 }
 
-// steal takes the goods that are promised to the checkout off the shelf, and all others of them.
+// steal takes the goods that are promised to the checkout off the shelf, and all others of them but those of orders that stand.
 func (b *buyer) steal(ctx context.Context) error {
-	n, err := b.db.ExecContext(ctx, `
+	n, err := b.of("catalog").ExecContext(ctx, `
 		WITH gone AS (
 			DELETE FROM catalog.reservations WHERE checkout = $1 RETURNING sku, quantity),
 		empty AS (
-			UPDATE catalog.levels AS l SET on_hand = 0, reserved = 0 FROM gone g WHERE l.sku = g.sku RETURNING l.sku, l.location)
+			UPDATE catalog.levels AS l SET on_hand = kept.n, reserved = kept.n
+			FROM gone g CROSS JOIN LATERAL (
+				SELECT coalesce(sum(a.quantity - a.shipped - a.cancelled), 0) AS n FROM catalog.allocations a WHERE a.sku = g.sku) AS kept
+			WHERE l.sku = g.sku RETURNING l.sku, l.location, l.on_hand)
 		INSERT INTO catalog.movements (reference, sku, location, delta, reason, moved_at)
-		SELECT 'thief', e.sku, e.location, -(SELECT sum(m.delta) FROM catalog.movements m WHERE m.sku = e.sku), 'stolen', now() FROM empty e`, b.checkout)
+		SELECT 'thief ' || $1, e.sku, e.location, e.on_hand - (SELECT sum(m.delta) FROM catalog.movements m WHERE m.sku = e.sku), 'stolen', now() FROM empty e`, b.checkout)
 	if err != nil {
 		return fmt.Errorf("steal: %w", err)
 	}
@@ -444,7 +468,7 @@ func (b *buyer) steal(ctx context.Context) error {
 
 // takeMoney is a capture that was made, booked and forgotten to be told.
 func (b *buyer) takeMoney(ctx context.Context) error {
-	_, err := b.db.ExecContext(ctx, `
+	_, err := b.of("payments").ExecContext(ctx, `
 		WITH p AS (
 			UPDATE payments.payments SET state = 'captured', captured = amount, capture_claimed = amount
 			WHERE checkout = $1 RETURNING id, amount, currency),

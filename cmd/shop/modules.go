@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/banyan-shop/banyan/api/catalogapi"
 	"github.com/banyan-shop/banyan/api/usersapi"
 	"github.com/banyan-shop/banyan/db"
 	"github.com/banyan-shop/banyan/modules/cart"
@@ -68,10 +69,14 @@ func apiKeys(d rpc.Dialer) auth.APIKeyVerifier {
 }
 
 // limiter shares rate limits through Redis.
-func limiter(address string) (host.SharedLimiter, error) { return redislimit.Open(address, "banyan", 0) }
+func limiter(address string) (host.SharedLimiter, error) {
+	return redislimit.Open(address, "banyan", 0)
+}
 
-// hear is what every process hears whatever it runs: that sessions and API keys ended, so that it refuses them within moments.
-func hear(s *events.Subscriptions, v *auth.Verifier) {
-	events.Broadcast(s, func(_ context.Context, e usersapi.APIKeyRevoked) { v.RevokeAPIKey(e.Key) })
-	events.Broadcast(s, func(_ context.Context, e usersapi.SessionsEnded) { v.Revoke(ids.ID(e.User), e.NotBefore) })
+// hear is what every process hears whatever it runs: that sessions and API keys ended, so that it refuses them within moments, and
+// that the catalogue has changed, so that it shows nothing of before.
+func hear(s *events.Subscriptions, to host.Ears) {
+	events.Broadcast(s, func(_ context.Context, e usersapi.APIKeyRevoked) { to.Verifier.RevokeAPIKey(e.Key) })
+	events.Broadcast(s, func(_ context.Context, e usersapi.SessionsEnded) { to.Verifier.Revoke(ids.ID(e.User), e.NotBefore) })
+	events.Broadcast(s, func(context.Context, catalogapi.ProductsChanged) { to.Invalidate(catalogapi.CacheTag) })
 }

@@ -180,7 +180,7 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 	})
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 2048}}
 	customer := &buyer{url: r.URL(), client: client, header: http.Header{}}
-	skus, err := market(t.Context(), client, r.URL(), database(t, databases["catalog"]))
+	skus, err := stocked(t.Context(), client, r.URL(), database(t, databases["catalog"]))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"flag"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,30 +19,21 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the answers of the stories to what the shop says; read the diff")
 
-// TestStories tells each story in testdata in every placement, on a database of its own, over real HTTP.
+// TestStories tells each story in testdata to a shop of its own, in one process, through the wire and all out, over real HTTP. All
+// must answer the same, to the byte.
 func TestStories(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/stories/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		for _, placement := range placements() {
+	p := watch(t)
+	for name, file := range stories(t) {
+		for _, placement := range []string{"one", "wire", "split"} {
 			if *update && placement != "one" {
 				continue
 			}
 			t.Run(name+"/"+placement, func(t *testing.T) {
 				t.Parallel()
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
 				s := newTeller(t, placement)
-				told, err := s.tell(t.Context(), text)
-				if err != nil {
-					t.Fatal(err)
-				}
+				text, told := s.tells(t, file)
+				p.add(name, placement, s)
 				if *update && !bytes.Equal(told, text) {
 					if err := os.WriteFile(file, told, 0o644); err != nil {
 						t.Fatal(err)
@@ -49,6 +42,47 @@ func TestStories(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestStoriesInTurn tells all stories, one after another, to a shop with one module out, for each module, and to one process to
+// compare with: a shop that has seen much must not answer otherwise either. With -short one module is out, and two stories
+// are told.
+func TestStoriesInTurn(t *testing.T) {
+	t.Parallel()
+	all := stories(t)
+	names := slices.Sorted(maps.Keys(all))
+	out := placements()[3:]
+	if testing.Short() {
+		names, out = []string{"browse", "guest-checkout"}, []string{"out:payments"}
+	}
+	p := watch(t)
+	for _, placement := range append([]string{"one"}, out...) {
+		t.Run(placement, func(t *testing.T) {
+			t.Parallel()
+			s := newTeller(t, placement)
+			for _, name := range names {
+				t.Run(name, func(t *testing.T) {
+					s := s.again()
+					s.tells(t, all[name])
+					p.add(name, placement, s)
+				})
+			}
+		})
+	}
+}
+
+// stories are the files of testdata by the names of what they tell.
+func stories(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/stories/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	all := map[string]string{}
+	for _, file := range files {
+		all[strings.TrimSuffix(filepath.Base(file), ".txtar")] = file
+	}
+	return all
 }
 
 // clock is the time of a shop under test: the real one, and what a story added to it.
@@ -70,6 +104,24 @@ func newTeller(t *testing.T, placement string) *teller {
 			return r.Idle(ctx)
 		},
 	}
+}
+
+// again is a teller of another story to the same shop.
+func (s *teller) again() *teller {
+	return &teller{url: s.url, vars: map[string]json.RawMessage{}, advance: s.advance, idle: s.idle}
+}
+
+// tells tells the story in a file, and returns it as it is and as it would have to read.
+func (s *teller) tells(t *testing.T, file string) (text, told []byte) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told, err = s.tell(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	return text, told
 }
 
 // locked lets many goroutines log into one buffer.

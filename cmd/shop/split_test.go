@@ -11,14 +11,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"gopkg.in/yaml.v3"
 
 	"github.com/banyan-shop/banyan/platform/config"
@@ -51,13 +48,13 @@ func (r *running) Idle(ctx context.Context) error {
 	if r.bus == nil {
 		return r.front.Idle(ctx)
 	}
-	for last := ""; ; {
+	for last := uint64(0); ; {
 		for _, h := range r.hosts {
 			if err := h.Idle(ctx); err != nil {
 				return err
 			}
 		}
-		moved, waiting, err := busMoved(ctx, r.bus)
+		moved, waiting, err := r.bus.Progress()
 		if err != nil {
 			return err
 		}
@@ -74,30 +71,6 @@ func (r *running) Idle(ctx context.Context) error {
 	}
 }
 
-// busMoved is a mark of all that has happened on the bus, and whether anything on it waits for a hearer.
-func busMoved(ctx context.Context, bus *natsembed.Server) (mark string, waiting bool, err error) {
-	nc, err := nats.Connect(bus.URL())
-	if err != nil {
-		return "", false, err
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return "", false, err
-	}
-	stream, err := js.Stream(ctx, "banyan")
-	if err != nil {
-		return "", false, err
-	}
-	moved := stream.CachedInfo().State.LastSeq
-	consumers := stream.ListConsumers(ctx)
-	for c := range consumers.Info() {
-		moved += c.AckFloor.Consumer
-		waiting = waiting || c.NumPending > 0 || c.NumAckPending > 0
-	}
-	return strconv.FormatUint(moved, 10), waiting, consumers.Err()
-}
-
 // placements are the ways a shop can be laid out; each test of the whole shop goes through all of them.
 func placements() []string {
 	all := []string{"one", "wire", "split"}
@@ -111,22 +84,12 @@ func placements() []string {
 // module out.
 func lay(t *testing.T, placement string) map[string]upProcess {
 	t.Helper()
-	command := upCommand{Split: "all", Listen: loopback() + ":8080"}
+	command := upCommand{Split: "all"}
 	if module, out := strings.CutPrefix(placement, "out:"); out {
 		command.Split = module
 	}
-	top, err := command.plan()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// An address of this test's own, so that no port is taken by somebody else.
-	ip, port := loopback(), 8080
+	top := addresses(t, command)
 	for name, p := range top.processes {
-		next := func() string { port++; return fmt.Sprintf("%s:%d", ip, port) }
-		p.HTTP, p.RPC, p.OpsListen = "http://"+next(), "http://"+next(), next()
-		if runtime.GOOS != "linux" {
-			p.HTTP, p.RPC, p.OpsListen = "http://"+freeAddress(t), "http://"+freeAddress(t), freeAddress(t)
-		}
 		var schemas []string
 		for _, m := range ranBy(top, name) {
 			if m != "storefront" {
@@ -139,6 +102,26 @@ func lay(t *testing.T, placement string) map[string]upProcess {
 		top.processes[name] = p
 	}
 	return top.processes
+}
+
+// addresses is what up would run, at an address of this test's own, so that no port is taken by somebody else.
+func addresses(t *testing.T, command upCommand) topology {
+	t.Helper()
+	ip, port := loopback(), 8080
+	command.Listen = ip + ":8080"
+	top, err := command.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range top.processes {
+		next := func() string { port++; return fmt.Sprintf("%s:%d", ip, port) }
+		p.HTTP, p.RPC, p.OpsListen = "http://"+next(), "http://"+next(), next()
+		if runtime.GOOS != "linux" {
+			p.HTTP, p.RPC, p.OpsListen = "http://"+freeAddress(t), "http://"+freeAddress(t), freeAddress(t)
+		}
+		top.processes[name] = p
+	}
+	return top
 }
 
 // ranBy are the modules of a process, in their order.

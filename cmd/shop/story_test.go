@@ -29,6 +29,7 @@ type teller struct {
 	idle    func(context.Context) error
 	advance func(time.Duration)
 	update  bool
+	said    []spoken // by the shop, but for what was asked again
 }
 
 // tell runs every step and returns the story as it would have to read; the error names the first step that went otherwise.
@@ -143,7 +144,7 @@ func (s *teller) do(ctx context.Context, st *step) error {
 	case "until":
 		st.action = strings.TrimSpace(strings.TrimPrefix(st.action, "until"))
 		deadline := time.Now().Add(patience)
-		for {
+		for before := len(s.said); ; s.said = s.said[:before] {
 			err := s.request(ctx, st, false)
 			if err == nil || time.Now().After(deadline) {
 				return err
@@ -226,6 +227,7 @@ func (s *teller) request(ctx context.Context, st *step, update bool) error {
 	if err != nil {
 		return err
 	}
+	s.said = append(s.said, spoken{st.action, answer.StatusCode, answer.Header, string(got)})
 	if !st.expect && !update {
 		return fmt.Errorf("expects no answer: end it with => and a status. The answer was %d %s", answer.StatusCode, got)
 	}

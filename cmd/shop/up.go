@@ -85,14 +85,17 @@ func (u *upCommand) plan() (topology, error) {
 		name, front.Modules = "gateway", &[]string{}
 	}
 	t.order, t.processes[name] = append(t.order, name), front
+	taken := map[string]bool{u.Listen: true} // by the plan, so far: nothing listens there yet
 	for _, name := range t.order {
 		p := t.processes[name]
 		for _, address := range []*string{&p.HTTP, &p.RPC, &p.OpsListen} {
-			free, err := freePort()
-			if err != nil {
-				return t, err
+			for *address == "" || taken[*address] {
+				var err error
+				if *address, err = freePort(); err != nil {
+					return t, err
+				}
 			}
-			*address = free
+			taken[*address] = true
 		}
 		if p.Gateway {
 			p.HTTP = u.Listen

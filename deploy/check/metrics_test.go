@@ -22,6 +22,8 @@ import (
 // are checked by the tests of the packages that make them.
 var notInOneProcess = map[string]string{
 	"up":                                   "Prometheus itself",
+	"banyan_forwarded_total":               "when a gateway is in another process",
+	"banyan_forwarded_seconds":             "when a gateway is in another process",
 	"banyan_events_publish_failures_total": "when a carrier refuses",
 	"banyan_rpc_failures_total":            "when a call fails",
 	"banyan_rpc_breaker_state":             "when a callee is in another process",

@@ -107,7 +107,7 @@ func (m *Module) current(ctx context.Context, id cartapi.ID, o owner) (*basket, 
 	}
 	offers, err := m.Catalog.Offers(ctx, catalogapi.OffersRequest{SKUs: b.skus(), Currency: b.Currency})
 	if err != nil {
-		m.Log.Warn("cart not refreshed", "cart", id, "err", err)
+		m.Log.WarnContext(ctx, "cart not refreshed", "cart", id, "err", err)
 		return b, nil
 	}
 	fresh := b.clone()

@@ -46,7 +46,7 @@ func (m *Module) taxes(ctx context.Context) (taxTable, error) {
 		if m.rates.table == nil {
 			return nil, fmt.Errorf("load tax rates: %w", err)
 		}
-		m.Log.Warn("tax rates not refreshed", "err", err)
+		m.Log.WarnContext(ctx, "tax rates not refreshed", "err", err)
 		table = m.rates.table
 	}
 	m.rates.table, m.rates.loaded = table, now

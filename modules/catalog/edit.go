@@ -99,6 +99,9 @@ func (m *Module) create(ctx context.Context, in *createInput) (out productBody, 
 		if err := reprice(ctx, tx, now, []catalogapi.ProductID{p.ID}); err != nil {
 			return err
 		}
+		if err := changed(ctx, tx, false, p.ID); err != nil {
+			return err
+		}
 		if out, err = m.anyProduct(ctx, tx, string(p.ID)); err != nil {
 			return err
 		}
@@ -198,6 +201,9 @@ func (m *Module) update(ctx context.Context, in *updateInput, version int64) (ou
 			if err := archive(ctx, tx, p.ID, *b.Archived, now); err != nil {
 				return err
 			}
+		}
+		if err := changed(ctx, tx, false, p.ID); err != nil {
+			return err
 		}
 		out, err = m.anyProduct(ctx, tx, string(p.ID))
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/banyan-shop/banyan/api/catalogapi"
 	"github.com/banyan-shop/banyan/api/ordersapi"
 	"github.com/banyan-shop/banyan/api/reviewsapi"
 	"github.com/banyan-shop/banyan/api/shippingapi"
@@ -15,12 +16,30 @@ import (
 	"github.com/banyan-shop/banyan/platform/pg"
 )
 
-// Subscribe hears what becomes of an order's goods, and what shoppers think of a product.
+// Subscribe hears what becomes of an order's goods, what shoppers think of a product, and, in every instance, that the catalogue
+// has changed.
 func (m *Module) Subscribe(s *events.Subscriptions) {
 	events.On(s, "give_back_stock", m.onOrderCancelled)
 	events.On(s, "book_out_stock", m.onShipmentShipped)
 	events.On(s, "keep_rating", m.onRatingChanged)
+	events.Broadcast(s, m.onProductsChanged)
 }
+
+// changed tells who keeps what the catalogue shows that it is old from this transaction on: one event for all that changes at
+// once.
+func changed(ctx context.Context, tx *pg.Tx, categories bool, products ...catalogapi.ProductID) error {
+	if len(products) > catalogapi.MaxChanged {
+		products = nil
+	}
+	e := catalogapi.ProductsChanged{Products: append([]catalogapi.ProductID{}, products...), Categories: categories}
+	if err := events.Publish(ctx, tx, e); err != nil {
+		return fmt.Errorf("tell of changed products: %w", err)
+	}
+	return nil
+}
+
+// onProductsChanged forgets what this instance has kept: another may have changed it.
+func (m *Module) onProductsChanged(context.Context, catalogapi.ProductsChanged) { m.cache.forget() }
 
 // onOrderCancelled ends an order's claim on its goods. They were never taken from on hand, so giving them back is only to
 // promise fewer; goods that are lost are also written off.
@@ -41,7 +60,7 @@ func (m *Module) onOrderCancelled(ctx context.Context, tx *pg.Tx, e ordersapi.Or
 	for i, l := range lines {
 		if -l.Reserved > open[l.SKU] {
 			// Shipped meanwhile, or never allocated: those units are no longer ours to give back.
-			m.Log.Warn("more is cancelled than was allocated", "order", e.Order, "sku", l.SKU, "cancelled", -l.Reserved, "open", open[l.SKU])
+			m.Log.WarnContext(ctx, "more is cancelled than was allocated", "order", e.Order, "sku", l.SKU, "cancelled", -l.Reserved, "open", open[l.SKU])
 			lines[i].Reserved = -open[l.SKU]
 		}
 		if !e.Restock {
@@ -72,7 +91,7 @@ func (m *Module) onShipmentShipped(ctx context.Context, tx *pg.Tx, e shippingapi
 	}
 	for i, l := range lines {
 		if -l.Reserved > open[l.SKU] {
-			m.Log.Warn("more is shipped than was allocated", "shipment", e.Shipment, "sku", l.SKU, "shipped", -l.OnHand, "open", open[l.SKU])
+			m.Log.WarnContext(ctx, "more is shipped than was allocated", "shipment", e.Shipment, "sku", l.SKU, "shipped", -l.OnHand, "open", open[l.SKU])
 			lines[i].Reserved = -open[l.SKU]
 		}
 	}
@@ -102,13 +121,16 @@ func (m *Module) settle(ctx context.Context, tx *pg.Tx, lines []change) error {
 
 // onRatingChanged keeps what the newest version says, whatever the order of arrival.
 func (m *Module) onRatingChanged(ctx context.Context, tx *pg.Tx, e reviewsapi.RatingChanged) error {
-	_, err := tx.Exec(ctx, `
+	n, err := tx.Exec(ctx, `
 		UPDATE catalog.products SET rating_count = $2, rating_sum = $3, rating_version = $4
 		WHERE id = $1 AND rating_version < $4`, e.Product, e.Count, e.Sum, e.Version)
 	if err != nil {
 		return fmt.Errorf("keep rating of %s: %w", e.Product, err)
 	}
-	return nil
+	if n == 0 {
+		return nil
+	}
+	return changed(ctx, tx, false, catalogapi.ProductID(e.Product))
 }
 
 // sumChanges adds up the changes of each SKU, in order of SKU.

@@ -37,10 +37,13 @@ func (m *Module) Routes(r *web.Router) {
 	}
 
 	r.Tag("catalog", "Products, prices, search and stock.")
-	// What is shown may be this old, where a gateway caches at all; a checkout prices and takes stock by itself.
-	shortly := web.Cache{For: 5 * time.Second, Tags: []string{"catalog"}}
+	// What is shown may be this old, where a gateway caches at all; a checkout prices and takes stock by itself. All caches hear of
+	// every change (ProductsChanged) but that of stock, which a product's page shows, and of counts and categories, which are kept
+	// here for moments. A list holds nothing of these, and its time is only for a cache that a message did not reach.
+	shortly := web.Cache{For: 5 * time.Second, Tags: []string{catalogapi.CacheTag}}
+	long := web.Cache{For: time.Minute, Tags: shortly.Tags}
 	web.Get(r, "/v1/products", web.Public, web.Route{
-		ID: "listProducts", Tag: "catalog", Summary: "Products, newest first unless sorted otherwise", Criticality: web.Sheddable, Cache: shortly,
+		ID: "listProducts", Tag: "catalog", Summary: "Products, newest first unless sorted otherwise", Criticality: web.Sheddable, Cache: long,
 	}, m.getProducts)
 	web.Get(r, "/v1/products/{ref}", web.Public, web.Route{
 		ID: "readProduct", Tag: "catalog", Summary: "A product by id or slug, with its variants, prices and what is available", Cache: shortly,

@@ -33,6 +33,9 @@ func (m *Module) Import(ctx context.Context, r catalogapi.ImportRequest) (catalo
 		if r.DryRun {
 			return errDry
 		}
+		if ids := b.shown(); len(ids)+len(b.fresh) > 0 {
+			return changed(ctx, tx, len(b.fresh) > 0, ids...)
+		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, errDry) {
@@ -347,6 +350,17 @@ func nameSlugs(ctx context.Context, tx *pg.Tx, created []*importProduct) error {
 		used[p.to.Slug] = true
 	}
 	return nil
+}
+
+// shown are the products that look different after the batch.
+func (b *batch) shown() (all []catalogapi.ProductID) {
+	for _, p := range b.products {
+		if p.to.ID != "" && (!p.known || p.changed || p.touched) {
+			all = append(all, p.to.ID)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 func (b *batch) writeProducts(ctx context.Context, tx *pg.Tx) error {

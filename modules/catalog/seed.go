@@ -104,7 +104,10 @@ func (m *Module) seedChunk(ctx context.Context, tx *pg.Tx, from, to int) error {
 	if err := insertLevels(ctx, tx, ids.ID("demo"), "first stock", m.Now(), levels); err != nil {
 		return err
 	}
-	return reprice(ctx, tx, m.Now(), fresh)
+	if err := reprice(ctx, tx, m.Now(), fresh); err != nil {
+		return err
+	}
+	return changed(ctx, tx, true, fresh...)
 }
 
 func demoTree() *tree {

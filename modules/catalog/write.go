@@ -238,7 +238,10 @@ func (m *Module) Reprice(ctx context.Context) (int, error) {
 			if err != nil {
 				return err
 			}
-			return reprice(ctx, tx, now, locked)
+			if err := reprice(ctx, tx, now, locked); err != nil || len(locked) == 0 {
+				return err
+			}
+			return changed(ctx, tx, false, locked...)
 		})
 		if err != nil {
 			return done, err

@@ -136,10 +136,10 @@ func (m *Module) end(ctx context.Context, msg message) ending {
 	case ctx.Err() != nil: // the shop stops, which is not the message's fault
 		end.State, end.Attempts = "pending", msg.Attempts-1
 	case errs.Is(err, errs.NotFound) || isPermanent(err) || msg.Attempts >= m.Config.Attempts:
-		m.Log.Warn("message laid aside", "message", msg.ID, "template", msg.Template, "attempts", msg.Attempts, "err", err)
+		m.Log.WarnContext(ctx, "message laid aside", "message", msg.ID, "template", msg.Template, "attempts", msg.Attempts, "err", err)
 		end.State, end.Error = "dead", reason(err)
 	default:
-		m.Log.Info("message not sent, will be tried again", "message", msg.ID, "attempt", msg.Attempts, "err", err)
+		m.Log.InfoContext(ctx, "message not sent, will be tried again", "message", msg.ID, "attempt", msg.Attempts, "err", err)
 		end.State, end.Error, end.Next = "pending", reason(err), m.Now().UTC().Add(backoff(msg.Attempts))
 	}
 	return end

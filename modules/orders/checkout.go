@@ -476,7 +476,7 @@ func (m *Module) extend(ctx context.Context, c *checkout) {
 	_, err := m.Catalog.Extend(ctx, catalogapi.ExtendRequest{Checkout: c.ID, Until: c.Deadline})
 	m.hit("orders.extend.after-call")
 	if err != nil {
-		m.Log.Warn("reservation not extended", "checkout", c.ID, "err", err)
+		m.Log.WarnContext(ctx, "reservation not extended", "checkout", c.ID, "err", err)
 	}
 }
 
@@ -569,7 +569,7 @@ func (m *Module) place(ctx context.Context, c *checkout, o *order, p paymentsapi
 	m.hit("orders.allocate.after-call")
 	if errs.Has(err, "insufficient_stock") {
 		// The only lawful "paid, no order". Undo: payments.Void or Refund until confirmed.
-		m.Log.Error("paid for goods that are gone", "checkout", c.ID, "order", o.ID, "payment", p.ID)
+		m.Log.ErrorContext(ctx, "paid for goods that are gone", "checkout", c.ID, "order", o.ID, "payment", p.ID)
 		gone := errs.Conflictf("out_of_stock", "The goods were sold before the payment came through. The payment is given back.")
 		gone.Details = refused(err).Details
 		c.Payment = p.ID
@@ -591,7 +591,7 @@ func (m *Module) place(ctx context.Context, c *checkout, o *order, p paymentsapi
 	n.Tries, n.Attention, n.LastError = 0, false, ""
 	k := keep{done: true}
 	if end != nil {
-		m.Log.Warn("placed, but not all is finished", "checkout", c.ID, "order", o.ID, "err", end)
+		m.Log.WarnContext(ctx, "placed, but not all is finished", "checkout", c.ID, "order", o.ID, "err", end)
 		n.Step, k, n.LastError = stepFinish, keep{wait: time.Second}, end.Error()
 	}
 	return m.save(ctx, c, n, k, "orders.place", func(tx *pg.Tx) error {
@@ -849,11 +849,11 @@ func (m *Module) postpone(ctx context.Context, c *checkout, cause error) error {
 			return m.giveUp(ctx, c, errs.New(errs.Unavailable, "checkout_failed", "The checkout could not be done. Nothing was charged."))
 		}
 		if !c.Attention {
-			m.Log.Error("checkout needs attention", "checkout", c.ID, "step", c.Step, "tries", c.Tries, "err", cause)
+			m.Log.ErrorContext(ctx, "checkout needs attention", "checkout", c.ID, "step", c.Step, "tries", c.Tries, "err", cause)
 		}
 		c.Attention = true
 	} else {
-		m.Log.Warn("checkout postponed", "checkout", c.ID, "step", c.Step, "tries", c.Tries, "err", cause)
+		m.Log.WarnContext(ctx, "checkout postponed", "checkout", c.ID, "step", c.Step, "tries", c.Tries, "err", cause)
 	}
 	return m.letGo(ctx, c, keep{wait: backoff(c.Tries)})
 }

@@ -170,7 +170,7 @@ func (m *Module) refresh(ctx context.Context, p payment) (paymentsapi.Payment, e
 func (m *Module) ask(ctx context.Context, p payment, call func(context.Context, Provider) (Intent, error)) (paymentsapi.Payment, error) {
 	intent, err := m.call(ctx, p.Provider, call)
 	if err != nil {
-		m.Log.Warn("provider did not answer", "payment", p.ID, "provider", p.Provider, "err", err)
+		m.Log.WarnContext(ctx, "provider did not answer", "payment", p.ID, "provider", p.Provider, "err", err)
 		v := p.view()
 		v.State = paymentsapi.Unknown
 		return v, nil

@@ -60,7 +60,7 @@ func (m *Module) ask(ctx context.Context, s service, r shippingapi.QuoteRequest,
 		Currency: r.Subtotal.Currency, TableRate: table,
 	})
 	if err != nil {
-		m.Log.Warn("carrier gave no rate", "service", s.ID, "err", err)
+		m.Log.WarnContext(ctx, "carrier gave no rate", "service", s.ID, "err", err)
 		return table, true
 	}
 	m.Answers.Set(key, answer{price, m.Now().Add(m.Config.CarrierCache)})

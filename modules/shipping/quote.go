@@ -99,7 +99,7 @@ func (m *Module) rates(ctx context.Context) (*rates, error) {
 		if m.table.rates == nil {
 			return nil, fmt.Errorf("load shipping rates: %w", err)
 		}
-		m.Log.Warn("shipping rates not refreshed", "err", err)
+		m.Log.WarnContext(ctx, "shipping rates not refreshed", "err", err)
 		fresh = m.table.rates
 	}
 	m.table.rates, m.table.loaded = fresh, now

@@ -202,7 +202,7 @@ func (m *Module) VerifyKey(ctx context.Context, r usersapi.VerifyKeyRequest) (us
 	}
 	if k.LastUsed == nil || now.Sub(*k.LastUsed) >= lastUsedEvery {
 		if err := m.DB.InTx(ctx, func(tx *pg.Tx) error { return touchAPIKey(ctx, tx, k.ID, now) }); err != nil {
-			m.Log.Warn("note the use of an API key", "key", k.ID, "err", err) // no reason to turn the key away
+			m.Log.WarnContext(ctx, "note the use of an API key", "key", k.ID, "err", err) // no reason to turn the key away
 		}
 	}
 	found := usersapi.APIKey{ID: k.ID, Owner: k.User, Scopes: k.granted(roles)}

@@ -160,7 +160,7 @@ func (m *Module) refresh(ctx context.Context, token string) (tokens, error) {
 		case generation == s.Generation-1 && now.Sub(s.RotatedAt) <= m.Config.RefreshOverlap:
 		default:
 			m.Metrics.refreshReused.Inc()
-			m.Log.Warn("refresh token used again: session ended", "session", s.ID, "user", s.User)
+			m.Log.WarnContext(ctx, "refresh token used again: session ended", "session", s.ID, "user", s.User)
 			return revokeSession(ctx, tx, s.ID, now)
 		}
 		refused = false

@@ -40,7 +40,7 @@ type instance struct {
 
 	inFlight, requests, failed atomic.Int64
 	failures                   atomic.Int32 // since the last success
-	latency, measured          atomic.Int64 // mean in ns, and the clock of its last sample
+	latency, measured          atomic.Int64 // mean in ns, and the clock of its last sample; 0: none yet
 	trying                     atomic.Bool  // one request tests whether an ejected instance is well
 	aside                      atomic.Bool  // it drains or is ejected
 	drains                     atomic.Int64 // clock until which it is left alone, 0: it does not drain
@@ -147,7 +147,7 @@ func (p *picks) pick(r uint64, now int64) (in *instance, trial bool) {
 		return p.all[0], false
 	}
 	a, b := p.draw(r)
-	if p.cost(b, now) < p.cost(a, now) {
+	if p.busier(a, b, now) {
 		a = b
 	}
 	return p.all[a], false
@@ -171,14 +171,23 @@ func (p *picks) draw(r uint64) (a, b int) {
 	return a, b
 }
 
-// cost is about how long a request at place i would wait.
-func (p *picks) cost(i int, now int64) float64 {
-	in := p.all[i]
-	load := float64(in.inFlight.Load())
-	if p.shares != nil {
-		load *= p.shares[i].scale
+// busier says that a request at place i would wait longer than at j.
+func (p *picks) busier(i, j int, now int64) bool {
+	a, b := p.load(i), p.load(j)
+	// Of one that has not answered yet the load is all we know: it may be fast, or never answer.
+	if p.all[i].measured.Load() != 0 && p.all[j].measured.Load() != 0 {
+		a, b = a*p.all[i].mean(now), b*p.all[j].mean(now)
 	}
-	return (load + 1) * in.mean(now)
+	return a > b
+}
+
+// load is the requests at place i with one more, relative to its share.
+func (p *picks) load(i int) float64 {
+	n := float64(p.all[i].inFlight.Load())
+	if p.shares != nil {
+		n *= p.shares[i].scale
+	}
+	return n + 1
 }
 
 // mean is the latency that is to be expected, in ns, latencyFloor or more.
@@ -194,13 +203,16 @@ func (in *instance) mean(now int64) float64 {
 func (in *instance) took(sample, now int64) {
 	old := in.latency.Load()
 	if sample <= int64(latencyFloor) && old <= int64(latencyFloor) {
+		if in.measured.Load() == 0 {
+			in.measured.Store(max(now, 1))
+		}
 		return
 	}
 	keep := math.Exp(-float64(now-in.measured.Load()) / latencyOver)
 	if old == 0 {
 		keep = 0
 	}
-	in.measured.Store(now)
+	in.measured.Store(max(now, 1))
 	in.latency.Store(int64(float64(old)*keep + float64(sample)*(1-keep)))
 }
 

@@ -343,7 +343,7 @@ func TestRegisterRefuses(t *testing.T) {
 func TestLeavingConsulLosesNothing(t *testing.T) {
 	t.Parallel()
 	c := newConsul(t)
-	d := open(t, "consul://payments", discovery.Options{Consul: c.URL, IdleTimeout: 40 * time.Millisecond})
+	d := open(t, "consul://payments", discovery.Options{Consul: c.URL, IdleTimeout: 500 * time.Millisecond})
 	type running struct {
 		*process
 		deregister func(context.Context) error
@@ -390,7 +390,7 @@ func TestLeavingConsulLosesNothing(t *testing.T) {
 			if err := old[i].deregister(t.Context()); err != nil {
 				t.Error(err)
 			}
-			old[i].stop(t, 150*time.Millisecond)
+			old[i].stop(t, 20*time.Millisecond) // the callers hear of it meanwhile
 			waitFor(false, old[i].address)
 			old[i] = next
 		}

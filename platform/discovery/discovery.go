@@ -28,9 +28,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// IdleTimeout is how long an unused connection to an instance is kept. It must be shorter than the drain delay of the
-// instances, and than their http.Server's IdleTimeout: then no server ever closes a connection that we are about to write on.
-// Dialling anew costs a tenth of a millisecond, and only clients that ask less often pay it.
+// IdleTimeout is how long an unused connection to an instance is kept. An instance that stops waits a little longer than that
+// for its callers to close theirs (Listener.Drain), and its http.Server's IdleTimeout must be longer too: then no server ever
+// closes a connection that we are about to write on. Dialling anew costs a tenth of a millisecond, and only clients that ask
+// less often pay it.
 const IdleTimeout = 3 * time.Second
 
 // Options of a Target. The zero value is good.

@@ -119,11 +119,106 @@ func TestAllDraining(t *testing.T) {
 	}
 }
 
+func TestStoppingAsAnnouncedIsNoFailure(t *testing.T) {
+	t.Parallel()
+	draining := func() bool { return true }
+	a := newPeer(t, discovery.Draining(http.HandlerFunc(echo), draining).ServeHTTP)
+	b := newPeer(t, discovery.Draining(http.HandlerFunc(echo), draining).ServeHTTP)
+	d := open(t, list(a, b), discovery.Options{Now: shoptest.NewClock().Now})
+	for range 20 {
+		mustGet(t, d)
+	}
+	a.Close()
+	before := instance(t, d, a.address()).Requests
+	for range 40 {
+		mustGet(t, d)
+	}
+	if i := instance(t, d, a.address()); i.State != discovery.StateDraining || i.Failures != 0 || i.Requests < before+10 {
+		t.Errorf("%+v", i)
+	}
+}
+
+// An answer to a question from before the mark tells nothing about now.
+func TestOldAnswerDoesNotEndADrain(t *testing.T) {
+	t.Parallel()
+	clock := shoptest.NewClock()
+	entered, release := make(chan struct{}), make(chan struct{})
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			close(entered)
+			<-release
+			return
+		}
+		w.Header().Set("Banyan-Draining", "1")
+	})
+	d := open(t, p.URL, discovery.Options{Now: clock.Now})
+	done := make(chan error)
+	go func() {
+		res, err := (&http.Client{Transport: d}).Post(d.URL().String(), "", nil)
+		if err == nil {
+			res.Body.Close()
+		}
+		done <- err
+	}()
+	<-entered
+	clock.Advance(time.Second)
+	mustGet(t, d)
+	clock.Advance(time.Second)
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if i := instance(t, d, p.address()); i.State != discovery.StateDraining {
+		t.Errorf("%+v", i)
+	}
+}
+
+// What Shutdown would close under a request that is just being written must be gone before: idle connections are closed by
+// the client, at the mark, or after IdleTimeout when it asks nothing and so sees none.
+func TestNoIdleConnectionOutlastsADrain(t *testing.T) {
+	t.Parallel()
+	for name, idle := range map[string]time.Duration{"marked": time.Hour, "quiet": 10 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var draining atomic.Bool
+			var together sync.WaitGroup
+			together.Add(4)
+			p := newPeer(t, discovery.Draining(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					together.Done()
+					together.Wait() // so that each has a connection of its own
+				}
+			}), draining.Load).ServeHTTP)
+			d := open(t, p.URL, discovery.Options{IdleTimeout: idle})
+			var clients sync.WaitGroup
+			for range 4 {
+				clients.Go(func() {
+					res, err := (&http.Client{Transport: d}).Post(d.URL().String(), "", nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					res.Body.Close()
+				})
+			}
+			clients.Wait()
+			draining.Store(true)
+			if name == "marked" {
+				if n := p.conns.Load(); n != 4 {
+					t.Fatalf("%d connections, want 4", n)
+				}
+				mustGet(t, d)
+			}
+			shoptest.WaitFor(t, "the client to close its connections", func() bool { return p.conns.Load() == 0 })
+		})
+	}
+}
+
 // process is an instance that is drained and started again on its port, as the host does it.
 type process struct {
 	address  string
+	listener *discovery.Listener
 	server   *http.Server
-	intake   *discovery.Intake
 	draining *atomic.Bool
 	served   *atomic.Int64
 	done     chan error
@@ -145,18 +240,16 @@ func (p *process) start(t testing.TB) {
 		p.served.Add(1)
 		_, _ = io.Copy(w, r.Body)
 	})
+	p.listener = discovery.NewListener(l)
 	p.server = &http.Server{Handler: discovery.Draining(h, p.draining.Load)}
-	p.intake = discovery.NewIntake(l)
-	go func() { p.done <- p.server.Serve(p.intake) }()
+	go func() { p.done <- p.server.Serve(p.listener) }()
 }
 
 func (p *process) stop(t testing.TB, delay time.Duration) {
 	t.Helper()
 	p.draining.Store(true)
-	<-time.After(delay) // the delay is what is tested: drain.delay of the host
-	if err := p.intake.Stop(context.Background()); err != nil {
-		t.Error(err)
-	}
+	<-time.After(delay) // as the host does, for balancers
+	p.listener.Drain(context.Background())
 	if err := p.server.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}
@@ -167,8 +260,8 @@ func (p *process) stop(t testing.TB, delay time.Duration) {
 // are mostly idle when the instance stops.
 func TestRollingRestartLosesNothing(t *testing.T) {
 	t.Parallel()
-	const idle, delay = 40 * time.Millisecond, 150 * time.Millisecond
-	o := discovery.Options{IdleTimeout: idle, Avoid: 2 * delay}
+	const delay = 20 * time.Millisecond
+	o := discovery.Options{IdleTimeout: 500 * time.Millisecond, Avoid: 800 * time.Millisecond}
 	rounds := 4
 	if testing.Short() {
 		rounds = 2

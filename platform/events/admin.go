@@ -105,3 +105,22 @@ func BacklogOf(ctx context.Context, db *pg.DB) (Backlog, error) {
 	seconds := func(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
 	return Backlog{row.Unsent, seconds(row.OldestUnsent), row.Waiting, row.Parked, seconds(row.OldestWaiting)}, nil
 }
+
+// consumerBacklog is what one consumer has still to handle.
+type consumerBacklog struct {
+	Consumer string `db:"consumer"`
+	Waiting  int    `db:"waiting"`
+	Parked   int    `db:"parked"`
+}
+
+// backlogByConsumer leaves out consumers that have nothing waiting.
+func backlogByConsumer(ctx context.Context, db *pg.DB) ([]consumerBacklog, error) {
+	var list []consumerBacklog
+	err := db.Select(ctx, &list, `
+		SELECT consumer, count(*) FILTER (WHERE parked_at IS NULL) AS waiting, count(parked_at) AS parked
+		FROM `+quote(db.Schema())+`.retry GROUP BY consumer`)
+	if err != nil {
+		return nil, fmt.Errorf("backlog of %s by consumer: %w", db.Schema(), err)
+	}
+	return list, nil
+}

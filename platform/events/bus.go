@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/banyan-shop/banyan/platform/pg"
 )
@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	Tracer  trace.TracerProvider // nil: the process's own, which does nothing until telemetry sets it
+	Tracer  trace.TracerProvider // nil: no spans
 	Carrier Carrier              // nil: InProcess()
 	// Context puts the hearing module's identity into a handler's context.
 	Context func(ctx context.Context, module string) context.Context
@@ -44,7 +44,7 @@ func (o *Options) setDefaults() {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Tracer == nil {
-		o.Tracer = otel.GetTracerProvider()
+		o.Tracer = noop.NewTracerProvider()
 	}
 	if o.Carrier == nil {
 		o.Carrier = InProcess()
@@ -233,8 +233,13 @@ func (b *Bus) upkeep(ctx context.Context, m *member) {
 			return
 		case <-show.C:
 			backlog, err := BacklogOf(ctx, m.db)
+			var consumers []consumerBacklog
+			if err == nil {
+				consumers, err = backlogByConsumer(ctx, m.db)
+			}
 			if err == nil {
 				b.metrics.show(m.module, backlog)
+				b.metrics.showConsumers(m.module, m.hearer.consumers(), consumers)
 			} else if ctx.Err() == nil {
 				b.o.Log.Warn("look at the backlog of events", "module", m.module, "err", err)
 			}

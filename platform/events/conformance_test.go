@@ -5,6 +5,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/events/carriertest"
+	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 func TestInProcess(t *testing.T) {
@@ -12,6 +13,6 @@ func TestInProcess(t *testing.T) {
 	carriertest.Run(t, func(t testing.TB) carriertest.Setup {
 		c := events.InProcess()
 		t.Cleanup(func() { c.Close() })
-		return carriertest.Setup{Carrier: func(testing.TB) events.Carrier { return c }}
+		return carriertest.Setup{Database: shoptest.Config, Carrier: func(testing.TB) events.Carrier { return c }}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/banyan-shop/banyan/platform/events"
@@ -724,6 +725,8 @@ func TestTheBacklogIsCounted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.o.MaxAttempts = 1
+	counts := prometheus.NewRegistry()
+	b.o.Metrics = counts
 	bus := b.start(t, func(context.Context, *pg.Tx, happened) error { return errors.New("never") })
 	b.publish(t, 6, 2)
 	idle(t, bus)
@@ -739,6 +742,12 @@ func TestTheBacklogIsCounted(t *testing.T) {
 	theirs, err := events.BacklogOf(t.Context(), b.hearer)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := events.Show(t.Context(), bus); err != nil {
+		t.Fatal(err)
+	}
+	if waiting, parked := sum(t, counts, "banyan_events_consumer_waiting"), sum(t, counts, "banyan_events_consumer_parked"); waiting != 4 || parked != 2 {
+		t.Errorf("the consumer shows %v waiting and %v parked, want 4 and 2", waiting, parked)
 	}
 	if theirs.Unsent != 0 || theirs.Parked != 2 || theirs.Waiting != 4 || theirs.OldestWaiting <= 0 {
 		t.Errorf("hearer: %+v", theirs)

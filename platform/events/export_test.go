@@ -41,3 +41,15 @@ func (r record) AsText() record            { return r.asText() }
 func (r record) FromText() record {
 	return r.fromText()
 }
+
+// Show is another round of it.
+func Show(ctx context.Context, b *Bus) error {
+	for _, m := range b.members {
+		list, err := backlogByConsumer(ctx, m.db)
+		if err != nil {
+			return err
+		}
+		b.metrics.showConsumers(m.module, m.hearer.consumers(), list)
+	}
+	return nil
+}

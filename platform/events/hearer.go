@@ -87,14 +87,14 @@ func (h *hearer) receive(ctx context.Context, sub subscription, topic string, ms
 	}
 	if err != nil {
 		// Trying again would not make it readable, and dropping it would lose it.
-		h.log.Error("park event", "module", h.module, "consumer", sub.Consumer, "event", rec.Name, "id", rec.ID, "err", err)
+		h.log.ErrorContext(rec.traced(ctx), "park event", "module", h.module, "consumer", sub.Consumer, "event", rec.Name, "id", rec.ID, "err", err)
 		return h.settle(sub, rec, parked, h.retry.insert(ctx, h.db, sub.Consumer, rec, true, 0, err))
 	}
 	outcome, err := h.handle(ctx, sub, rec, run, h.record)
 	if err == nil {
 		return h.settle(sub, rec, outcome, nil)
 	}
-	h.log.Warn("handle event; it will be tried again", "module", h.module, "consumer", sub.Consumer, "event", rec.Name, "id", rec.ID, "err", err)
+	h.log.WarnContext(rec.traced(ctx), "handle event; it will be tried again", "module", h.module, "consumer", sub.Consumer, "event", rec.Name, "id", rec.ID, "err", err)
 	failpoint.Hit("events.retry.before-row")
 	err = h.retry.insert(ctx, h.db, sub.Consumer, rec, false, h.retry.wait(1), err)
 	if err == nil {
@@ -206,7 +206,7 @@ func (h *hearer) broadcast(ctx context.Context, sub subscription, rec record, ru
 	outcome := handled
 	if err != nil {
 		outcome = failed
-		h.log.Warn("handle broadcast", "module", h.module, "event", rec.Name, "id", rec.ID, "err", err)
+		h.log.WarnContext(rec.traced(ctx), "handle broadcast", "module", h.module, "event", rec.Name, "id", rec.ID, "err", err)
 	}
 	h.activity()
 	h.metrics.outcomes.WithLabelValues(h.module, "broadcast", outcome).Inc()

@@ -1,6 +1,8 @@
 package events
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -9,6 +11,7 @@ type metrics struct {
 	relayed, refused, rewound, outcomes       *prometheus.CounterVec
 	duration, lag                             *prometheus.HistogramVec
 	unsent, oldest, retrying, parked, longest *prometheus.GaugeVec
+	waitingBy, parkedBy                       *prometheus.GaugeVec
 	connected                                 prometheus.Gauge
 }
 
@@ -36,7 +39,21 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		oldest:    gauge("outbox_oldest_seconds", "Age of the oldest event waiting in a module's outbox.", "module"),
 		retrying:  gauge("retry_waiting", "Events waiting at a hearer, for another try or behind one that does.", "module"),
 		parked:    gauge("retry_parked", "Events that a hearer gave up on and that wait for a person.", "module"),
+		waitingBy: gauge("consumer_waiting", "Events waiting at one consumer, for another try or behind one that does.", "module", "consumer"),
+		parkedBy:  gauge("consumer_parked", "Events that one consumer gave up on and that wait for a person.", "module", "consumer"),
 		longest:   gauge("retry_oldest_seconds", "Age of the oldest event waiting or parked at a hearer.", "module"),
+	}
+}
+
+// showConsumers sets the gauges of every consumer of a module, also of those that have nothing waiting.
+func (m *metrics) showConsumers(module string, consumers []string, list []consumerBacklog) {
+	for _, c := range consumers {
+		b := consumerBacklog{}
+		if i := slices.IndexFunc(list, func(b consumerBacklog) bool { return b.Consumer == c }); i >= 0 {
+			b = list[i]
+		}
+		m.waitingBy.WithLabelValues(module, c).Set(float64(b.Waiting))
+		m.parkedBy.WithLabelValues(module, c).Set(float64(b.Parked))
 	}
 }
 

@@ -67,7 +67,10 @@ func newOutbox(db *pg.DB) outbox {
 		waiting: `SELECT EXISTS (SELECT 1 FROM ` + t + `
 			WHERE sent_at IS NULL AND (lease_until IS NULL OR lease_until < now()))`,
 		// One claim at a time in a schema, or a second relay would skip the locked first event of a key and take the next.
-		lock: `SELECT pg_advisory_xact_lock(hashtextextended('banyan.events.claim:' || $1::text, 0))`,
+		// The settings hold for the transaction: whatever the statistics say of a table that changes all the time, a claim walks
+		// the index of positions from its beginning and does not sort the whole backlog.
+		lock: `SELECT pg_advisory_xact_lock(hashtextextended('banyan.events.claim:' || $1::text, 0)),
+			set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`,
 		// claim looks for foreign leases once; claimAround looks for each event, so that a long queue behind another relay's
 		// event does not hide the keys after it.
 		claim: `

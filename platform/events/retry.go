@@ -186,14 +186,15 @@ func (h *hearer) tryAgain(ctx context.Context, w waiting) {
 		return err
 	})
 	attrs := []any{"module", h.module, "consumer", w.Consumer, "event", rec.Name, "id", rec.ID, "attempts", attempts, "err", err}
+	ctx = rec.traced(ctx)
 	switch {
 	case errRefuse != nil: // the lease ends, and it is tried again without this attempt being counted
-		h.log.Error("note a failed attempt", append(attrs, "cause", errRefuse)...)
+		h.log.ErrorContext(ctx, "note a failed attempt", append(attrs, "cause", errRefuse)...)
 	case park:
-		h.log.Error("park event", attrs...)
+		h.log.ErrorContext(ctx, "park event", attrs...)
 		_ = h.settle(sub, rec, parked, nil)
 	default:
-		h.log.Warn("handle event again; it will be tried once more", attrs...)
+		h.log.WarnContext(ctx, "handle event again; it will be tried once more", attrs...)
 		_ = h.settle(sub, rec, failed, nil)
 	}
 }

@@ -32,6 +32,29 @@ func TestAnArmedProcessKillsItself(t *testing.T) {
 	}
 }
 
+func TestAFileArmsAProcess(t *testing.T) {
+	t.Parallel()
+	victim, file := build(t, "failpoints"), filepath.Join(t.TempDir(), "armed")
+	for _, c := range []struct {
+		name, said, out, told string
+		killed                bool
+	}{
+		{"no file", "", "before 1 before 2 before 3 end", "", false},
+		{"armed", "victim.loop.again\n", "before 1", "", true},
+		{"armed for another place", "victim.loop.never", "before 1 before 2 before 3 end", "", false},
+		{"asked to tell", "?", "before 1 before 2 before 3 end", strings.Repeat("failpoint victim.loop.again\n", 3), false},
+	} {
+		if c.said != "" {
+			if err := os.WriteFile(file, []byte(c.said), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, told, killed := runTelling(t, victim, "@"+file); out != c.out || told != c.told || killed != c.killed {
+			t.Errorf("%s: said %q, told %q, killed %v", c.name, out, told, killed)
+		}
+	}
+}
+
 func TestWithoutTheTagNothingDies(t *testing.T) {
 	t.Parallel()
 	if out, killed := run(t, build(t, ""), "victim.loop.again"); killed || !strings.HasSuffix(out, "end") {
@@ -50,9 +73,18 @@ func build(t *testing.T, tags string) string {
 
 func run(t *testing.T, path, armed string) (out string, killed bool) {
 	t.Helper()
+	out, _, killed = runTelling(t, path, armed)
+	return out, killed
+}
+
+// runTelling gives what the process tells on stderr, too.
+func runTelling(t *testing.T, path, armed string) (out, told string, killed bool) {
+	t.Helper()
 	cmd := exec.Command(path)
 	cmd.Env = append(os.Environ(), "SHOP_FAILPOINT="+armed)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
 	b, _ := cmd.Output() // a killed process is an error, which ProcessState tells better
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return strings.Join(strings.Fields(string(b)), " "), ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+	return strings.Join(strings.Fields(string(b)), " "), stderr.String(), ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }

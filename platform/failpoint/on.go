@@ -3,6 +3,7 @@
 package failpoint
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -10,27 +11,50 @@ import (
 	"syscall"
 )
 
-// armed and nth are set once before main, so that a hit costs a comparison. Platform state: the kill is of the process.
+// Enabled says whether this build has failpoints, so that one without composes no names.
+const Enabled = true
+
+// Platform state: the kill is of the process.
 var (
-	armed, nth = parse(os.Getenv("SHOP_FAILPOINT"))
-	hits       atomic.Int64
+	file, fromFile = strings.CutPrefix(os.Getenv("SHOP_FAILPOINT"), "@")
+	always         = parse(os.Getenv("SHOP_FAILPOINT"))
+	hits           atomic.Int64
 )
 
-func parse(s string) (name string, nth int64) {
+// point is what is armed, and at which of its hits it kills.
+type point struct {
+	name string
+	nth  int64
+}
+
+func parse(s string) point {
 	name, count, counted := strings.Cut(s, ":")
-	if !counted {
-		return name, 1
+	if !counted || fromFile {
+		return point{name, 1}
 	}
 	nth, err := strconv.ParseInt(count, 10, 64)
 	if err != nil || nth < 1 {
 		panic("SHOP_FAILPOINT is name or name:N with N from 1, not " + strconv.Quote(s))
 	}
-	return name, nth
+	return point{name, nth}
+}
+
+// armed reads the file at each hit: whoever tests with it is in no hurry. One that is not there arms nothing.
+func armed() point {
+	if !fromFile {
+		return always
+	}
+	b, _ := os.ReadFile(file)
+	return point{strings.TrimSpace(string(b)), 1}
 }
 
 // Hit kills the process when it is armed for name and comes by for the N-th time.
 func Hit(name string) {
-	if name != armed || armed == "" || hits.Add(1) != nth {
+	p := armed()
+	if p.name == "?" {
+		fmt.Fprintln(os.Stderr, "failpoint", name)
+	}
+	if name != p.name || name == "" || hits.Add(1) < p.nth {
 		return
 	}
 	// SIGKILL runs no deferred function and flushes nothing, which is the point.

@@ -712,7 +712,7 @@ func TestEventsArriveAtOnce(t *testing.T) {
 	fmt.Fprint(c, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
 	in := bufio.NewReader(c)
 	next <- "one"
-	r, err := http.ReadResponse(in, nil)
+	r, err := http.ReadResponse(in, nil) //nolint:bodyclose // the connection is closed as a whole
 	fatal(t, err)
 	lines := bufio.NewReader(r.Body)
 	for _, want := range []string{"one", "two", "three"} {
@@ -751,7 +751,7 @@ func TestWebSocketsPass(t *testing.T) {
 	defer c.Close()
 	fmt.Fprint(c, "GET /v1/events HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	in := bufio.NewReader(c)
-	r, err := http.ReadResponse(in, nil)
+	r, err := http.ReadResponse(in, nil) //nolint:bodyclose // the connection is closed as a whole
 	fatal(t, err)
 	if r.StatusCode != 101 {
 		t.Fatalf("got %d", r.StatusCode)

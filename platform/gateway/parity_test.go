@@ -22,7 +22,7 @@ func raw(t *testing.T, addr, text string) (status int, body string, left string)
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	io.WriteString(c, text)
 	in := bufio.NewReader(c)
-	r, err := http.ReadResponse(in, nil)
+	r, err := http.ReadResponse(in, nil) //nolint:bodyclose // the connection is closed as a whole
 	if err != nil {
 		return 0, "", ""
 	}

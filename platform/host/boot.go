@@ -45,7 +45,7 @@ type Options struct {
 	// APIKeys asks the same module about API keys.
 	APIKeys func(rpc.Dialer) auth.APIKeyVerifier
 	// Hear subscribes a process to the broadcasts that concern it whatever modules it runs, such as that sessions ended.
-	Hear func(*events.Subscriptions, *auth.Verifier)
+	Hear func(*events.Subscriptions, Ears)
 	// Limiter keeps rate limits for several processes at an address such as redis://host:6379; needed as soon as gateway.limits is
 	// set.
 	Limiter func(address string) (SharedLimiter, error)
@@ -59,6 +59,12 @@ type Options struct {
 	Development bool
 	// Differs hears of a callee that did not repeat its answer in the wire placement; nil logs it.
 	Differs func(method, first, second string)
+}
+
+// Ears are the parts of a process that act on what it hears.
+type Ears struct {
+	Verifier   *auth.Verifier       // refuses the tokens and keys that have ended
+	Invalidate func(tags ...string) // forgets cached answers, see web.Server.Invalidate
 }
 
 // SharedLimiter is a web.Limiter that is closed in the end.
@@ -81,13 +87,11 @@ type Host struct {
 	development bool
 	dataDir     string
 	secret      auth.Secret
-	listener    net.Listener // the public one, held from early on so that its port is known; nil for a command
-	rpcListener net.Listener // where other processes call; nil if none does
-	opsListener net.Listener
+	listener    *discovery.Listener // the public one, held from early on so that its port is known; nil for a command
+	rpcListener *discovery.Listener // where other processes call; nil if none does
+	opsListener *discovery.Listener
 	openFace    func() error // makes listener take connections
 	openCalls   func() error // and rpcListener
-	faceIntake  *discovery.Intake
-	callsIntake *discovery.Intake
 	publicURL   string
 	embedded    string // URL of the PostgreSQL of our own, "" without one
 	dbs         map[string]*pg.DB
@@ -252,7 +256,7 @@ func (h *Host) observe(ctx context.Context) error {
 func (h *Host) onClose(f func(context.Context) error) { h.closing = append(h.closing, f) }
 
 func (h *Host) listen(ctx context.Context) (err error) {
-	open := func(key, address string) (net.Listener, error) {
+	open := func(key, address string) (*discovery.Listener, error) {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			env := "SHOP_" + strings.ToUpper(key)
@@ -267,7 +271,7 @@ func (h *Host) listen(ctx context.Context) (err error) {
 			}
 			return nil
 		})
-		return l, nil
+		return discovery.NewListener(l), nil
 	}
 	public, calls, ops := h.addresses()
 	if public != "" {
@@ -289,14 +293,16 @@ func (h *Host) listen(ctx context.Context) (err error) {
 	// connections which nobody serves yet, and who made them would wait in place of asking another instance.
 	for _, c := range []struct {
 		key, address string
-		listener     *net.Listener
+		listener     **discovery.Listener
 		reopen       *func() error
 	}{{"listen", public, &h.listener, &h.openFace}, {"rpc_listen", calls, &h.rpcListener, &h.openCalls}} {
 		*c.reopen = func() error { return nil }
 		if _, port, _ := net.SplitHostPort(c.address); c.address == "" || port == "0" {
 			continue // nobody knows it, and there is no way to get the same again
 		}
-		(*c.listener).Close()
+		if err := (*c.listener).Close(); err != nil {
+			return err
+		}
 		*c.reopen = func() (err error) {
 			*c.listener, err = open(c.key, c.address)
 			return err
@@ -507,7 +513,7 @@ func (h *Host) wire(serve bool) error {
 		Modules: h.moduleNames(), Placement: rpc.Placement(h.Settings.Placement), Tokens: h.tokens,
 		Remotes: remotes, Log: h.log, Deadline: h.Settings.Calls.Deadline, Policy: rpc.Policy{
 			Concurrent: h.Settings.Calls.Concurrent, Failing: h.Settings.Calls.Failing, Pause: h.Settings.Calls.Pause, Retries: h.Settings.Calls.Retries,
-		}, Differs: h.o.Differs,
+		}, Differs: h.o.Differs, Tracer: h.tracer(),
 	})
 	h.metrics.MustRegister(h.wiring, h.readyGauge())
 	if h.o.Keys != nil {
@@ -563,7 +569,7 @@ func (h *Host) remotes(serve bool) (map[string]rpc.Remote, error) {
 		if err != nil {
 			return nil, err
 		}
-		all[name] = rpc.Remote{Transport: target}
+		all[name] = rpc.Remote{Base: target.URL().String(), Transport: target}
 	}
 	return all, nil
 }

@@ -20,7 +20,7 @@ func (h *Host) announce(ctx context.Context) error {
 	this := h.Plan.Processes[h.Plan.Process]
 	for _, a := range []struct {
 		address  string
-		listener net.Listener
+		listener *discovery.Listener
 	}{{this.HTTP, h.listener}, {this.RPC, h.rpcListener}} {
 		u, err := url.Parse(a.address)
 		if err != nil || u.Scheme != "consul" || a.listener == nil {
@@ -96,6 +96,8 @@ func (h *Host) forward(module string) (http.Handler, error) {
 type notServed struct{ target *discovery.Target }
 
 func (n notServed) RoundTrip(r *http.Request) (*http.Response, error) {
+	to := n.target.URL() // aimed at, it need not be copied; the request is the proxy's own
+	r.URL.Scheme, r.URL.Host = to.Scheme, to.Host
 	answer, err := n.target.RoundTrip(r)
 	if err != nil && discovery.NotSent(err) && r.Context().Err() == nil {
 		return nil, errs.New(errs.Unavailable, "not_served", "nobody serves this part of the shop").Because(err)

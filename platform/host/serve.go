@@ -78,10 +78,9 @@ func (h *Host) startCalls() error {
 		return err
 	}
 	h.rpc = &http.Server{Handler: discovery.Draining(h.internal(), h.draining), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug)}
-	h.callsIntake = discovery.NewIntake(h.rpcListener)
-	server, intake := h.rpc, h.callsIntake
+	server := h.rpc
 	h.serving.Go(func() {
-		if err := server.Serve(intake); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(h.rpcListener); !errors.Is(err, http.ErrServerClosed) {
 			h.failed <- fmt.Errorf("serve %s: %w", h.rpcListener.Addr(), err)
 		}
 	})
@@ -140,7 +139,7 @@ func (h *Host) run(ctx context.Context, module string, r Runner) {
 
 func (h *Host) startEvents(ctx context.Context) error {
 	o := events.Options{
-		Log: h.log, Metrics: h.metrics, Context: auth.WithCaller,
+		Log: h.log, Metrics: h.metrics, Tracer: h.tracer(), Context: auth.WithCaller,
 		Handlers: h.Settings.Events.Handlers, MaxAttempts: h.Settings.Events.Attempts, Poll: h.Settings.Events.Poll,
 	}
 	if bus := h.Settings.Bus; bus != "" {
@@ -149,9 +148,6 @@ func (h *Host) startEvents(ctx context.Context) error {
 			return fmt.Errorf("the bus %s can't be used: %w: check bus (SHOP_BUS)", bus, err)
 		}
 	}
-	if h.telemetry != nil {
-		o.Tracer = h.telemetry.Tracer
-	}
 	h.bus = events.NewBus(o)
 	for _, i := range h.instances {
 		if err := h.bus.Add(i.name, h.dbs[i.name], i.Subscribe); err != nil {
@@ -159,11 +155,18 @@ func (h *Host) startEvents(ctx context.Context) error {
 		}
 	}
 	if h.o.Hear != nil && h.verifier != nil {
-		if err := h.bus.Add("host", nil, func(s *events.Subscriptions) { h.o.Hear(s, h.verifier) }); err != nil {
+		if err := h.bus.Add("host", nil, func(s *events.Subscriptions) { h.o.Hear(s, Ears{h.verifier, h.invalidate}) }); err != nil {
 			return err
 		}
 	}
 	return h.bus.Start(ctx)
+}
+
+// invalidate forgets cached answers. Before the public face is there, nothing is cached.
+func (h *Host) invalidate(tags ...string) {
+	if server := h.web.Load(); server != nil {
+		server.Invalidate(tags...)
+	}
 }
 
 func (h *Host) startWeb() error {
@@ -176,10 +179,8 @@ func (h *Host) startWeb() error {
 		if err := h.openFace(); err != nil {
 			return err
 		}
-		h.faceIntake = discovery.NewIntake(h.listener)
-		intake := h.faceIntake
 		h.serving.Go(func() {
-			if err := server.Serve(intake); err != nil {
+			if err := server.Serve(h.listener); err != nil {
 				h.failed <- err
 			}
 		})
@@ -202,14 +203,24 @@ func (h *Host) face() (*web.Server, error) {
 			m.Nil.Routes(router.Remote(m.Name, forward))
 		}
 	}
-	red := telemetry.NewRED(h.metrics, "http", "requests of customers", "method", "route")
+	// A module here may pass on the refusal of one elsewhere: it has the same title everywhere.
+	for _, p := range Routes(h.o).Problems() {
+		router.Problem(p.Code, p.Title, p.Explanation)
+	}
+	// What a gateway passes on is counted there as a customer's request, and here beside it: the sum of each is true.
+	customers := telemetry.NewRED(h.metrics, "http", "requests of customers", "module", "method", "route")
+	forwarded := telemetry.NewRED(h.metrics, "forwarded", "requests that a gateway in another process has passed on", "module", "method", "route")
 	shed := promauto.With(h.metrics).NewCounterVec(prometheus.CounterOpts{
 		Namespace: "banyan", Subsystem: "web", Name: "shed_total", Help: "Requests turned away because there was too much to do.",
 	}, []string{"criticality"})
 	c := web.Config{
 		Router: router, Log: h.log, TrustedProxies: h.Settings.Web.TrustedProxies, Version: h.o.Version, Ready: h.Ready,
-		Observe: func(method, route string, status int, took time.Duration) {
-			red.Observe(took, strconv.Itoa(status/100)+"xx", method, route)
+		Observe: func(o web.Observed) {
+			red := customers
+			if o.Forwarded {
+				red = forwarded
+			}
+			red.Observe(o.Took, strconv.Itoa(o.Status/100)+"xx", o.Module, o.Method, o.Route)
 		},
 		Shed:    func(c web.Criticality) { shed.WithLabelValues(c.String()).Inc() },
 		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,
@@ -356,17 +367,16 @@ func (h *Host) Close(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	if h.Plan.Split() && h.drainDelay() >= discovery.IdleTimeout { // whoever wants it shorter wants it quick
+		h.drainListeners(ctx)
+	}
 	if server := h.web.Load(); server != nil {
-		if h.faceIntake != nil {
-			all = append(all, h.faceIntake.Stop(ctx))
-		}
 		if err := server.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("requests cut off: %w", err))
 		}
 		h.web.Store(nil)
 	}
 	if h.rpc != nil { // after the public face: its requests may come back to us through another process
-		all = append(all, h.callsIntake.Stop(ctx))
 		if err := h.rpc.Shutdown(ctx); err != nil {
 			all = append(all, fmt.Errorf("calls of other processes cut off: %w", err), h.rpc.Close())
 		}
@@ -394,6 +404,17 @@ func (h *Host) Close(ctx context.Context) error {
 		all = append(all, f(last))
 	}
 	return errors.Join(all...)
+}
+
+// drainListeners takes in what connections bring that are already on their way, so that nobody is hung up on.
+func (h *Host) drainListeners(ctx context.Context) {
+	var draining sync.WaitGroup
+	for _, l := range []*discovery.Listener{h.listener, h.rpcListener} {
+		if l != nil {
+			draining.Go(func() { l.Drain(ctx) })
+		}
+	}
+	draining.Wait()
 }
 
 // drainDelay is how long to serve on after readiness went. Other processes hold connections to this one: they must have had time

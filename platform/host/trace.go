@@ -8,6 +8,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
+// tracer makes the spans of this process; nil when its log was given, which makes none.
+func (h *Host) tracer() trace.TracerProvider {
+	if h.telemetry == nil {
+		return nil
+	}
+	return h.telemetry.Tracer
+}
+
 // traceSQL makes a span of each statement that belongs to a sampled trace; nil when tracing is off. The span holds the
 // statement as it is written in the source, never its parameters.
 func (h *Host) traceSQL() func(ctx context.Context, query string) func(error) {

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -53,7 +54,7 @@ func (b *binding[Req, Res]) callLocal(ctx context.Context, r Req) (Res, error) {
 func (b *binding[Req, Res]) invoke(ctx context.Context, r Req) (res Res, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(b.conn.wiring.log(), b.method.name, p)
+			err = panicked(ctx, b.conn.wiring.log(), b.method.name, p)
 		}
 	}()
 	return b.local(ctx, r)
@@ -77,11 +78,7 @@ func endSpan(span trace.Span, err error) {
 	span.End()
 }
 
-type logger interface {
-	Error(msg string, args ...any)
-}
-
-func panicked(log logger, method string, p any) error {
-	log.Error("panic in "+method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+func panicked(ctx context.Context, log *slog.Logger, method string, p any) error {
+	log.ErrorContext(ctx, "panic in "+method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return internal(fmt.Errorf("panic: %v", p))
 }

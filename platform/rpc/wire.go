@@ -16,11 +16,13 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	jsonv1 "github.com/go-json-experiment/json/v1"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/failpoint"
 )
 
 // The wire is the Connect protocol's unary call with JSON: POST /rpc/<module>/<Method>, the deadline as Connect-Timeout-Ms, 200 and
@@ -200,8 +202,14 @@ func serveHTTP[Req, Res any](s *Server, m *Method[Req, Res], f func(context.Cont
 			fail(w, err)
 			return
 		}
-		ctx, span := serverSpan(ctx, m.name)
+		ctx, span := s.wiring.tracer().Start(ctx, m.name, trace.WithSpanKind(trace.SpanKindServer))
+		if failpoint.Enabled {
+			failpoint.Hit("rpc." + m.name + ".before")
+		}
 		res, err := answer(ctx, s, m.name, f, req)
+		if failpoint.Enabled {
+			failpoint.Hit("rpc." + m.name + ".after")
+		}
 		if err == nil {
 			err = write(w, http.StatusOK, &res)
 		}
@@ -209,7 +217,7 @@ func serveHTTP[Req, Res any](s *Server, m *Method[Req, Res], f func(context.Cont
 			err = atHome(err)
 			if errs.Is(err, errs.Internal) {
 				// The text stays in this process, so this is where the error stops.
-				s.wiring.log().Error("call failed", "method", m.name, "caller", id.Module, "err", err)
+				s.wiring.log().ErrorContext(ctx, "call failed", "method", m.name, "caller", id.Module, "err", err)
 			}
 			fail(w, err)
 		}
@@ -220,7 +228,7 @@ func serveHTTP[Req, Res any](s *Server, m *Method[Req, Res], f func(context.Cont
 func answer[Req, Res any](ctx context.Context, s *Server, method string, f func(context.Context, Req) (Res, error), r Req) (res Res, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(s.wiring.log(), method, p)
+			err = panicked(ctx, s.wiring.log(), method, p)
 		}
 	}()
 	return f(ctx, r)

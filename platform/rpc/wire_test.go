@@ -16,7 +16,6 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -261,36 +260,45 @@ func TestMessagesHaveALimit(t *testing.T) {
 	}
 }
 
-// TestATraceCrosses is not parallel: spans of a callee are made by the process's provider, which is global.
+// TestATraceCrosses two processes, each with a provider of its own: the spans of each are told by that one.
 func TestATraceCrosses(t *testing.T) {
-	spans := tracetest.NewInMemoryExporter()
-	before := otel.GetTracerProvider()
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
-	otel.SetTracerProvider(provider)
-	defer otel.SetTracerProvider(before)
+	t.Parallel()
+	provider := func() (*tracetest.InMemoryExporter, trace.TracerProvider) {
+		spans := tracetest.NewInMemoryExporter()
+		return spans, sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
+	}
+	ours, here := provider()
+	theirs, there := provider()
 	var seen trace.SpanContext
-	s, _ := calling(t, rpc.Policy{}, fake{level: func(ctx context.Context, _ levelRequest) (level, error) {
+	internal := tokens(t)
+	callee := rpc.NewWiring(rpc.Options{Tokens: internal, Log: quiet, Tracer: there})
+	mount(callee.Server("stock"), fake{level: func(ctx context.Context, _ levelRequest) (level, error) {
 		seen = trace.SpanContextFromContext(ctx)
 		return level{}, errs.NotFoundf("none")
 	}})
+	server := httptest.NewServer(callee.Handler())
+	t.Cleanup(server.Close)
+	s := dial(rpc.NewWiring(rpc.Options{Tokens: internal, Log: quiet, Tracer: here, Remotes: map[string]rpc.Remote{"stock": {Base: server.URL}}}).Dialer("orders"))
 	state, err := trace.ParseTraceState("vendor=x")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, sampled := range []bool{true, false} {
-		spans.Reset()
+		ours.Reset()
+		theirs.Reset()
 		parent := trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceState: state, Remote: true}
 		if sampled {
 			parent.TraceFlags = trace.FlagsSampled
 		}
-		ctx, root := provider.Tracer("test").Start(trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(parent)), "root")
+		ctx, root := here.Tracer("test").Start(trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(parent)), "root")
 		_, _ = s.Level(ctx, levelRequest{})
 		root.End()
 		if seen.TraceID() != parent.TraceID || seen.IsSampled() != sampled || seen.TraceState().String() != "vendor=x" {
 			t.Errorf("sampled %t: the callee is in %v", sampled, seen)
 		}
 		var got []string
-		for _, span := range spans.GetSpans() {
+		spans := append(theirs.GetSpans(), ours.GetSpans()...)
+		for _, span := range spans {
 			got = append(got, fmt.Sprint(span.Name, " ", span.SpanKind, " ", span.Status.Code))
 		}
 		want := []string{"stock.Level server Error", "stock.Level client Error", "root internal Unset"}
@@ -300,7 +308,7 @@ func TestATraceCrosses(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("sampled %t: spans (-want +got):\n%s", sampled, diff)
 		}
-		if sampled && spans.GetSpans()[0].Parent.SpanID() != spans.GetSpans()[1].SpanContext.SpanID() {
+		if sampled && spans[0].Parent.SpanID() != spans[1].SpanContext.SpanID() {
 			t.Error("the callee's span is no child of the caller's")
 		}
 	}

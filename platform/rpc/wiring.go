@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/banyan-shop/banyan/platform/auth"
 )
@@ -37,8 +37,9 @@ type Options struct {
 	Remotes   map[string]Remote // each module that runs elsewhere
 	Tokens    *auth.Internal    // identity over the wire; without it a remote callee refuses every call
 	Log       *slog.Logger
-	Deadline  time.Duration // 0 is DefaultDeadline
-	Policy    Policy        // of calls to elsewhere
+	Tracer    trace.TracerProvider // makes the spans of calls that come in; nil makes none
+	Deadline  time.Duration        // 0 is DefaultDeadline
+	Policy    Policy               // of calls to elsewhere
 	// Differs hears of a repeated call with the same Key whose second answer was not the first, in the wire placement. nil logs it.
 	Differs func(method, first, second string)
 }
@@ -300,6 +301,13 @@ func (w *Wiring) tokens() *auth.Internal {
 	return w.opts.Tokens
 }
 
+func (w *Wiring) tracer() trace.Tracer {
+	if w == nil || w.opts.Tracer == nil {
+		return noop.Tracer{}
+	}
+	return w.opts.Tracer.Tracer("banyan/rpc")
+}
+
 func (w *Wiring) deadline() time.Duration {
 	if w == nil || w.opts.Deadline <= 0 {
 		return DefaultDeadline
@@ -323,8 +331,4 @@ func Local(caller string, servers ...*Server) Dialer {
 		w.servers[s.module] = s
 	}
 	return w.Dialer(caller)
-}
-
-func serverSpan(ctx context.Context, method string) (context.Context, trace.Span) {
-	return otel.Tracer("banyan/rpc").Start(ctx, method, trace.WithSpanKind(trace.SpanKindServer))
 }

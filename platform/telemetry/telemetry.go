@@ -11,14 +11,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -35,7 +36,7 @@ type Config struct {
 	LogFormat string    // text, json or auto, which is text on a terminal and JSON elsewhere; "": auto
 	LogTo     io.Writer // nil: stderr
 
-	// TraceTo is the URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318; "": OTEL_EXPORTER_OTLP_ENDPOINT, and if
+	// TraceTo is the URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318, with a path if that is not /v1/traces; "": OTEL_EXPORTER_OTLP_ENDPOINT, and if
 	// that is empty too, no tracing.
 	TraceTo string
 	// TraceRatio is the part of traces that is kept, from 0 to 1. Who calls us decides for its own traces.
@@ -65,8 +66,8 @@ type Telemetry struct {
 	shutdown func(context.Context) error
 }
 
-// Setup makes the log, the registry and the tracer. The tracer also becomes the process's own, since libraries ask for that;
-// it is the one thing here that is global, so a process calls Setup once.
+// Setup makes the log, the registry and the tracer, which whoever makes spans is given: none is the process's own, so that several
+// in a process tell of themselves. Only what the exporter itself complains of goes to the log of the last.
 func Setup(ctx context.Context, c Config) (*Telemetry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -78,12 +79,18 @@ func Setup(ctx context.Context, c Config) (*Telemetry, error) {
 		shutdown: func(context.Context) error { return nil },
 	}
 	t.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	otel.SetTextMapPropagator(propagation.TraceContext{})
 
 	var options []otlptracehttp.Option
 	switch {
 	case c.TraceTo != "":
-		options = append(options, otlptracehttp.WithEndpointURL(c.TraceTo))
+		to, err := url.Parse(c.TraceTo)
+		if err != nil {
+			return nil, fmt.Errorf("trace to %s: %w", c.TraceTo, err)
+		}
+		if strings.Trim(to.Path, "/") == "" { // the exporter would take the URL at its word
+			to.Path = "/v1/traces"
+		}
+		options = append(options, otlptracehttp.WithEndpointURL(to.String()))
 	case os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "":
 		return t, nil
 	}
@@ -103,7 +110,6 @@ func Setup(ctx context.Context, c Config) (*Telemetry, error) {
 		sdktrace.WithResource(resource.NewSchemaless(attributes...)),
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(c.TraceRatio))),
 	)
-	otel.SetTracerProvider(provider)
 	// A collector that is away is worth a line, not a flood of them on stderr.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { t.Log.Debug("trace", "err", err) }))
 	t.Tracer, t.Tracing, t.shutdown = provider, true, provider.Shutdown

@@ -11,10 +11,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -127,7 +127,7 @@ func TestAnImpossibleConfigIsRefused(t *testing.T) {
 	}
 }
 
-// Setup is about one process and its global tracer, so this one is not parallel and tells its story in order.
+// Setup reads the environment, so this one is not parallel and tells its story in order.
 func TestSetup(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
@@ -139,6 +139,7 @@ func TestSetup(t *testing.T) {
 		t.Error("it traces though no collector is named")
 	}
 
+	var at atomic.Value // the path of the last
 	received := make(chan *collector.ExportTraceServiceRequest, 8)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -146,16 +147,31 @@ func TestSetup(t *testing.T) {
 		if err := proto.Unmarshal(b, &req); err != nil {
 			t.Errorf("not OTLP at %s: %v", r.URL, err)
 		}
+		at.Store(r.URL.Path)
 		received <- &req
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
 	defer server.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
+	for to, path := range map[string]string{"": "/v1/traces", server.URL: "/v1/traces", server.URL + "/": "/v1/traces", server.URL + "/v9/spans": "/v9/spans"} {
+		named, err := telemetry.Setup(t.Context(), telemetry.Config{TraceTo: to, TraceRatio: 1, LogTo: io.Discard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, span := named.Tracer.Tracer("test").Start(t.Context(), "knock")
+		span.End()
+		if err := named.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if <-received; at.Load() != path {
+			t.Errorf("traces to %q come to %s, want %s", to, at.Load(), path)
+		}
+	}
 	on, err := telemetry.Setup(t.Context(), telemetry.Config{Process: "main", Version: "v1", TraceRatio: 1, LogTo: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, span := otel.Tracer("test").Start(t.Context(), "place order")
+	_, span := on.Tracer.Tracer("test").Start(t.Context(), "place order")
 	span.End()
 	if err := on.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)

@@ -166,7 +166,11 @@ func (x *exchange) end() {
 		if x.abandoned {
 			status = 499
 		}
-		x.server.config.Observe(x.method(), x.routeName(), status, time.Since(x.started))
+		o := Observed{Method: x.method(), Route: x.routeName(), Forwarded: x.vouched, Status: status, Took: time.Since(x.started)}
+		if x.route != nil {
+			o.Module = x.route.module
+		}
+		x.server.config.Observe(o)
 	}
 }
 

@@ -43,8 +43,8 @@ type Config struct {
 	CacheFor time.Duration
 	// Overload says when requests are turned away; the zero Overload turns none away.
 	Overload Overload
-	// Observe hears of every answered request, for metrics; nil for nobody. route is a pattern, never a path.
-	Observe func(method, route string, status int, took time.Duration)
+	// Observe hears of every answered request, for metrics; nil for nobody.
+	Observe func(Observed)
 	// Shed hears of every request that was turned away because there was too much to do; nil for nobody.
 	Shed func(Criticality)
 	// Tracer makes a span a request; nil makes none.
@@ -55,6 +55,15 @@ type Config struct {
 	Version string
 	// Internal is served under its path, such as /.well-known/jwks.json, outside the OpenAPI document.
 	Internal map[string]http.Handler
+}
+
+// Observed is an answered request. Its texts have few values: Route is a pattern, never a path, and Module is "" where none has
+// the route.
+type Observed struct {
+	Method, Route, Module string
+	Forwarded             bool // by a gateway in another process, which has observed it too
+	Status                int
+	Took                  time.Duration
 }
 
 // Readiness is what stands in the way of traffic, in words that strangers may read: no text of drivers, no addresses.

@@ -114,15 +114,15 @@ func TestObserveSeesPatternsOnly(t *testing.T) {
 	t.Parallel()
 	var seen []string
 	h := setup(t, func(s *shop) {
-		s.config.Observe = func(method, route string, status int, _ time.Duration) {
-			seen = append(seen, fmt.Sprint(method, " ", route, " ", status))
+		s.config.Observe = func(o web.Observed) {
+			seen = append(seen, fmt.Sprint(o.Module, " ", o.Method, " ", o.Route, " ", o.Status))
 		}
 	})
 	send(t, h, "GET", "/v1/baskets/b1", "")
 	send(t, h, "GET", "/v1/nowhere/"+strings.Repeat("a", 100), "")
 	send(t, h, "BREW", "/v1/hello", "")
 	send(t, h, "GET", "/v1/fail/panic", "")
-	want := "GET /v1/baskets/{id} 200|GET unmatched 404|other unmatched 405|GET /v1/fail/{how} 500"
+	want := "test GET /v1/baskets/{id} 200| GET unmatched 404| other unmatched 405|test GET /v1/fail/{how} 500"
 	if got := strings.Join(seen, "|"); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/pg"
-	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 // shop is two processes: one tells, the other hears.
@@ -25,12 +24,7 @@ type shop struct {
 // open starts the processes. Without a broker both are one.
 func open(t *testing.T, s Setup, hear func(ctx context.Context, tx *pg.Tx, e happened) error) *shop {
 	t.Helper()
-	db := func(module string) *pg.DB {
-		c := shoptest.Config(t, module)
-		c.MaxConns = 6
-		return shoptest.Open(t, c)
-	}
-	b := &shop{teller: db("teller"), hearer: db("hearer"), counts: prometheus.NewRegistry()}
+	b := &shop{teller: connect(t, s, "teller"), hearer: connect(t, s, "hearer"), counts: prometheus.NewRegistry()}
 	telling := b.bus(t, s.Carrier(t), b.counts)
 	hearing := telling
 	if s.Broker != nil {
@@ -49,6 +43,18 @@ func open(t *testing.T, s Setup, hear func(ctx context.Context, tx *pg.Tx, e hap
 		}
 	}
 	return b
+}
+
+func connect(t *testing.T, s Setup, module string) *pg.DB {
+	t.Helper()
+	c := s.Database(t, module)
+	c.MaxConns, c.TxTimeout = 6, time.Minute // the lock of a whole test is a transaction too
+	db, err := pg.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
 }
 
 func (b *shop) bus(t *testing.T, c events.Carrier, counts prometheus.Registerer) *events.Bus {
@@ -168,7 +174,7 @@ func parking(t *testing.T, s Setup) {
 	})
 	b.publish(t, 0, 20, 4)
 	var parked []events.ParkedEvent
-	shoptest.WaitFor(t, "the event to be parked", func() bool {
+	waitFor(t, "the event to be parked", func() bool {
 		var err error
 		if parked, err = events.Parked(t.Context(), b.hearer); err != nil {
 			t.Fatal(err)
@@ -188,10 +194,10 @@ func busOutage(t *testing.T, s Setup) {
 	b.publish(t, 0, 50, 7)
 	b.settle(t, 50, 20*time.Second)
 	connected := func() bool { return b.count(t, "banyan_events_carrier_connected") == 1 }
-	shoptest.WaitFor(t, "the gauge to say connected", connected)
+	waitFor(t, "the gauge to say connected", connected)
 	s.Broker.Stop(t)
 	b.publish(t, 50, 150, 7)
-	shoptest.WaitFor(t, "the gauge to say disconnected", func() bool { return !connected() })
+	waitFor(t, "the gauge to say disconnected", func() bool { return !connected() })
 	if n := get[int](t, b.hearer, `SELECT count(*) FROM hearer.inbox`); n != 50 {
 		t.Errorf("%d effects without a broker, want the 50 before", n)
 	}
@@ -211,7 +217,7 @@ func forgotten(t *testing.T, s Setup) {
 	// These the broker takes, and forgets before they are heard: no hearer can come to its inbox.
 	release := b.lockInbox(t)
 	b.publish(t, 40, 100, 7)
-	shoptest.WaitFor(t, "the relay to send them", func() bool {
+	waitFor(t, "the relay to send them", func() bool {
 		return get[int](t, b.teller, `SELECT count(*) FROM teller.outbox WHERE sent_at IS NULL`) == 0
 	})
 	s.Broker.Stop(t)
@@ -230,11 +236,8 @@ func forgotten(t *testing.T, s Setup) {
 func (b *shop) lockInbox(t *testing.T) (release func()) {
 	t.Helper()
 	locked, end, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	c := shoptest.Config(t, "hearer")
-	c.TxTimeout = time.Minute
-	db := shoptest.Open(t, c)
 	go func() {
-		done <- db.InTx(context.Background(), func(tx *pg.Tx) error {
+		done <- b.hearer.InTx(context.Background(), func(tx *pg.Tx) error {
 			if _, err := tx.Exec(context.Background(), `LOCK TABLE hearer.inbox IN EXCLUSIVE MODE`); err != nil {
 				close(locked)
 				return err

@@ -12,6 +12,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/events/carriertest"
 	"github.com/banyan-shop/banyan/platform/events/jetstream"
 	"github.com/banyan-shop/banyan/platform/events/natsembed"
+	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 func TestCarrier(t *testing.T) {
@@ -34,6 +35,7 @@ func setup(t testing.TB) carriertest.Setup {
 	start(t)
 	t.Cleanup(func() { server.Stop() })
 	return carriertest.Setup{
+		Database: shoptest.Config,
 		Carrier: func(t testing.TB) events.Carrier {
 			c, err := jetstream.New(t.Context(), jetstream.Config{URL: server.URL(), AckWait: time.Second, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {

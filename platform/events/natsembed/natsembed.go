@@ -41,13 +41,20 @@ func Start(o Options) (*Server, error) {
 		if ip := net.ParseIP(h); ip == nil || !ip.IsLoopback() {
 			return nil, fmt.Errorf("the NATS server inside the shop listens on the loopback only, not on %q: use 127.0.0.1", h)
 		}
-		if host, port = h, 0; p != "0" {
+		host = h
+		if p != "0" {
 			if port, err = strconv.Atoi(p); err != nil {
 				return nil, fmt.Errorf("port of the NATS server: %q is no number", p)
 			}
-		} else {
-			port = server.RANDOM_PORT
 		}
+	}
+	if port > 0 {
+		// The server itself would say so to its log only.
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			return nil, fmt.Errorf("address of the NATS server: %w", err)
+		}
+		l.Close()
 	}
 	token, err := token(o.Dir)
 	if err != nil {
@@ -64,7 +71,7 @@ func Start(o Options) (*Server, error) {
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return nil, fmt.Errorf("the NATS server did not come up on %s: is the port in use?", net.JoinHostPort(host, strconv.Itoa(max(port, 0))))
+		return nil, errors.New("the NATS server did not come up within 10 s")
 	}
 	return &Server{s, "nats://" + token + "@" + s.Addr().String()}, nil
 }

@@ -105,7 +105,11 @@ func (c *carrier) dial(ctx context.Context) (*conn, error) {
 		conn.hearing.NotifyClose(make(chan *amqp.Error, 1)),
 		conn.confirms.NotifyClose(make(chan *amqp.Error, 1)),
 	} {
-		go func() { <-closed; lose() }() // ends with the connection
+		go func() { // ends with the connection
+			for range closed {
+			}
+			lose()
+		}()
 	}
 	blockings := conn.telling.NotifyBlocked(make(chan amqp.Blocking, 8))
 	go func() {

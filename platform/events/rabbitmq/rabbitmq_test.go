@@ -13,6 +13,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/events/carriertest"
 	"github.com/banyan-shop/banyan/platform/events/rabbitmq"
 	"github.com/banyan-shop/banyan/platform/events/rabbitmq/rabbittest"
+	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
 func TestCarrier(t *testing.T) {
@@ -25,6 +26,7 @@ func TestCarrier(t *testing.T) {
 			Subscriptions: []events.Subscription{{Module: "hearer", Consumer: "test", Event: "teller.test_happened.v1"}},
 		}
 		return carriertest.Setup{
+			Database: shoptest.Config,
 			Carrier: func(t testing.TB) events.Carrier {
 				c, err := rabbitmq.New(t.Context(), config)
 				if err != nil {

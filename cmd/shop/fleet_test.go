@@ -269,8 +269,8 @@ func (c *tally) failures() []string {
 	return slices.Clone(c.failed)
 }
 
-// articlesForAll are the articles that a load buys, of which there is more than it can buy.
-func articlesForAll(ctx context.Context, client *http.Client, url string, catalog *sql.DB) ([]string, error) {
+// stocked are the articles that a load buys, of which there is more than it can buy.
+func stocked(ctx context.Context, client *http.Client, url string, catalog *sql.DB) ([]string, error) {
 	b := &buyer{url: url, client: client, header: http.Header{}}
 	r, err := b.must(ctx, "POST", "/v1/auth/login", "", map[string]string{"email": usersapi.DemoAdmin, "password": usersapi.DemoAdminPassword})
 	if err != nil {

@@ -67,7 +67,7 @@ func (f *fleet) rollUnderLoad(t *testing.T, rounds int, catalog *sql.DB) (l *loa
 	counted := newTally(t, f.gateways)
 	l = &load{t: t, counted: counted, client: &http.Client{Transport: counted, Timeout: time.Minute}}
 	var err error
-	if l.skus, err = articlesForAll(t.Context(), l.client, "http://shop", catalog); err != nil {
+	if l.skus, err = stocked(t.Context(), l.client, "http://shop", catalog); err != nil {
 		t.Fatal(err)
 	}
 	loaded, stop := context.WithCancel(t.Context())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -248,6 +249,20 @@ func bootAll(t *testing.T, placement string, now func() time.Time, flags map[str
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
+	// A gateway that was up before users can check no token for a moment.
+	shoptest.WaitFor(t, "the gateway to know the keys of tokens", func() bool {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.URL()+"/v1/me", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Authorization", "Bearer a.b.c")
+		answer, err := http.DefaultClient.Do(q)
+		if err != nil {
+			return false
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusUnauthorized
+	})
 	return r
 }
 

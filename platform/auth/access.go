@@ -43,6 +43,7 @@ func (s Signer) Access(id Identity, ttl time.Duration) (string, error) {
 
 const (
 	refreshEvery = time.Minute // the key source is asked at most this often, whatever tokens arrive
+	firstEvery   = time.Second // without any key: at boot users may come a moment later
 	refreshAfter = 5 * time.Minute
 	maxVerified  = 10_000 // tokens of one generation of the cache
 )
@@ -82,14 +83,18 @@ func NewVerifier(source KeySource, now func() time.Time) *Verifier {
 // revocation whose news was lost is known within about a minute. Start it when the source answers, in users' own process after
 // users has started.
 func (v *Verifier) Run(ctx context.Context) {
-	tick := time.NewTicker(refreshEvery + time.Second) // never too early for the limit of once a minute
-	defer tick.Stop()
 	for {
 		v.keys.refresh(ctx)
+		wait := refreshEvery + time.Second // never too early for the limit of once a minute
+		if !v.keys.known() {
+			wait = firstEvery
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }
@@ -196,6 +201,12 @@ func (k *keyCache) parse(ctx context.Context, token, typ, audience string, maxTT
 	return c, err
 }
 
+func (k *keyCache) known() bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.keys != nil
+}
+
 func (k *keyCache) key(kid string) (ed25519.PublicKey, bool) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -237,7 +248,7 @@ func (k *keyCache) refresh(ctx context.Context) bool {
 	k.mu.Lock()
 	wait := refreshEvery
 	if k.keys == nil {
-		wait = time.Second // at boot users may come a moment later
+		wait = firstEvery
 	}
 	if now.Sub(k.asked) < wait && !k.asked.IsZero() {
 		had := k.keys != nil && first

@@ -300,7 +300,9 @@ func (h *Host) listen(ctx context.Context) (err error) {
 		if _, port, _ := net.SplitHostPort(c.address); c.address == "" || port == "0" {
 			continue // nobody knows it, and there is no way to get the same again
 		}
-		(*c.listener).Close()
+		if err := (*c.listener).Close(); err != nil {
+			return err
+		}
 		*c.reopen = func() (err error) {
 			*c.listener, err = open(c.key, c.address)
 			return err

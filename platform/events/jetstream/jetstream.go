@@ -152,17 +152,17 @@ func (c *conn) Publish(topic string, messages ...*message.Message) error {
 	return nil
 }
 
-func read(m jetstream.Msg) *message.Message {
+func read(header nats.Header, data []byte) *message.Message {
 	value := func(s string) string {
 		if v, err := url.PathUnescape(s); err == nil {
 			return v
 		}
 		return s
 	}
-	msg := message.NewMessage(value(m.Headers().Get(idHeader)), m.Data())
-	for k := range m.Headers() {
+	msg := message.NewMessage(value(header.Get(idHeader)), data)
+	for k := range header {
 		if k != idHeader {
-			msg.Metadata.Set(k, value(m.Headers().Get(k)))
+			msg.Metadata.Set(k, value(header.Get(k)))
 		}
 	}
 	return msg
@@ -237,18 +237,46 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	config := jetstream.ConsumerConfig{
 		FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.AckWait, MaxAckPending: 1, MaxDeliver: -1,
 	}
-	if s.group == "" {
-		config.DeliverPolicy, config.MemoryStorage, config.InactiveThreshold = jetstream.DeliverNewPolicy, true, time.Minute
-	} else {
+	hear := func(ctx context.Context, c *conn, out chan<- *message.Message, ready func()) error {
+		return c.listen(ctx, subject, out, ready)
+	}
+	if s.group != "" {
 		// A new group hears all that the stream still has. Its consumer's name has no dots: NATS would not take them.
 		config.Durable = strings.ReplaceAll(s.group+"-"+strings.ReplaceAll(topic, "/", "-"), ".", "-")
 		config.DeliverPolicy = jetstream.DeliverAllPolicy
+		hear = func(ctx context.Context, c *conn, out chan<- *message.Message, ready func()) error {
+			return c.consume(ctx, config, out, ready)
+		}
 	}
 	out := make(chan *message.Message)
 	s.keeper.Attach(ctx, s.Log, topic, func(ctx context.Context, c *conn, ready func()) error {
-		return c.consume(ctx, config, out, ready)
+		return hear(ctx, c, out, ready)
 	}, func() { close(out) })
 	return out, nil
+}
+
+// listen hears a broadcast, which is for who is there when it is told, by a plain subscription. A consumer for each process, topic
+// and shard, kept for a while after each death, would reach the thousand or so that a server allows: a process that starts then
+// could not hear, and so not start, until some of the dead are forgotten.
+func (c *conn) listen(ctx context.Context, subject string, out chan<- *message.Message, ready func()) error {
+	sub, err := c.nc.SubscribeSync(subject)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // which fails if the connection is lost
+	if err := c.nc.FlushTimeout(5 * time.Second); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	ready()
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		if broker.Hand(ctx, out, read(m.Header, m.Data), 0, nil) == broker.Gone {
+			return ctx.Err()
+		}
+	}
 }
 
 func (c *conn) consume(ctx context.Context, config jetstream.ConsumerConfig, out chan<- *message.Message, ready func()) error {
@@ -272,7 +300,7 @@ func (c *conn) consume(ctx context.Context, config jetstream.ConsumerConfig, out
 		if err != nil {
 			return fmt.Errorf("ask for messages: %w", err)
 		}
-		switch broker.Hand(ctx, out, read(m), c.AckWait/3, func() { _ = m.InProgress() }) {
+		switch broker.Hand(ctx, out, read(m.Headers(), m.Data()), c.AckWait/3, func() { _ = m.InProgress() }) {
 		case broker.Acked:
 			err = m.Ack()
 		case broker.Nacked:

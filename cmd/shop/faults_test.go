@@ -400,8 +400,8 @@ func (f *faulty) amplification() {
 	}
 	tries := ask(300)
 	f.t.Logf("300 calls of a failing leaf were %d tries", tries)
-	if float64(tries) > 1.1*300 {
-		f.t.Errorf("300 calls of a failing leaf were %d tries", tries)
+	if tries > 150 { // an open breaker lets three a second try
+		f.t.Errorf("300 calls of a failing leaf were %d tries: its breaker keeps nothing from it", tries)
 	}
 	if f.measure("storefront", "banyan_rpc_breaker_opens_total", "reviews") == 0 {
 		f.t.Error("300 failing calls opened no breaker")

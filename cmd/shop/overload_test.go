@@ -168,7 +168,7 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 	}
 	databases := map[string]string{}
 	var ways []*crossing
-	r := bootAll(t, "split", nil, map[string]string{"catalog.demo_products": "200", "calls.deadline": "5s"}, func(all map[string]upProcess) any {
+	r := bootAll(t, "split", nil, map[string]string{"catalog.demo_products": "200", "storefront.part_timeout": "800ms"}, func(all map[string]upProcess) any {
 		for name, p := range all {
 			if databases[name] = p.DatabaseURL; p.DatabaseURL != "" {
 				var way *crossing

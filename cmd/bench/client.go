@@ -162,7 +162,7 @@ type worker struct {
 	client
 	rng *rand.Rand
 	id  int // from 0
-	n   int // operations done
+	n   int // number of its next operation
 }
 
 func newWorker(address string, id int) *worker {
@@ -210,6 +210,7 @@ type pressure struct {
 	clients int
 	warm    time.Duration
 	measure time.Duration
+	first   int          // each worker's number of its first operation
 	began   func() error // called when the measured time begins
 	drained func() error // waits for work that is left behind; its time counts
 }
@@ -220,6 +221,7 @@ func drive(ctx context.Context, p pressure, op operation) (load, error) {
 	took := make([][]time.Duration, p.clients)
 	for i := range workers {
 		workers[i] = newWorker(p.address, i)
+		workers[i].n = p.first
 		defer workers[i].close()
 	}
 	var (

@@ -22,12 +22,15 @@ func (m *measured) add(n measured) {
 
 func (m *measured) queriesEach() float64 { return m.queries / float64(max(1, m.Count)) }
 
+// rounds are enough for what else a machine does to fall on all.
+const rounds = 4
+
 // inTurns loads each of the shops while the others are halted, there and back, so that whatever else the machine does, and
 // how it changes, falls on all of them. Turns are short: what is halted for long finds its connections timed out.
 func (b *bench) inTurns(ctx context.Context, shops []*shop, p path, clients int) ([]measured, error) {
 	all := make([]measured, len(shops))
 	if len(shops) == 1 {
-		m, err := b.turn(ctx, shops[0], p, clients, b.Seconds, 0)
+		m, err := b.turn(ctx, shops[0], p, clients, 0, 1)
 		all[0].add(m)
 		b.tooMuch(shops[0], p, all[0])
 		return all, err
@@ -43,14 +46,14 @@ func (b *bench) inTurns(ctx context.Context, shops []*shop, p path, clients int)
 		}
 		defer s.resume()
 	}
-	for n := range 2 {
+	for n := range rounds {
 		for i := range shops {
-			if n == 1 {
+			if n%2 == 1 {
 				i = len(shops) - 1 - i
 			}
 			s := shops[i]
 			s.resume()
-			m, err := b.turn(ctx, s, p, clients, b.Seconds/2, n)
+			m, err := b.turn(ctx, s, p, clients, n, rounds)
 			if err == nil {
 				err = s.pause()
 			}
@@ -73,9 +76,12 @@ func (b *bench) tooMuch(s *shop, p path, m measured) {
 	}
 }
 
-// turn loads one shop for so many seconds, after as many to warm up as usual.
-func (b *bench) turn(ctx context.Context, s *shop, p path, clients int, seconds float64, number int) (m measured, err error) {
-	if p.prepare != nil {
+// turn loads one shop for its part of the time, in the round of that number. Caches are warm after the first.
+func (b *bench) turn(ctx context.Context, s *shop, p path, clients, number, rounds int) (m measured, err error) {
+	warm, measure := b.Warm, b.Seconds/float64(rounds)
+	if number > 0 {
+		warm /= float64(rounds)
+	} else if p.prepare != nil {
 		if err := p.prepare(ctx, s.stock, clients); err != nil {
 			return m, fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -87,11 +93,12 @@ func (b *bench) turn(ctx context.Context, s *shop, p path, clients int, seconds 
 		profiled = make(chan error, 1)
 	)
 	pressed := pressure{
-		address: s.address, clients: clients, warm: duration(b.Warm), measure: duration(seconds),
+		address: s.address, clients: clients, warm: duration(warm), measure: duration(measure),
+		first: number * 3 * cartsInAll / clients / rounds,
 		began: func() (err error) {
 			if b.Profile != "" {
 				name := filepath.Join(b.Profile, fmt.Sprintf("%s-%d-%s-%d", p.name, clients, filepath.Base(s.dir), number))
-				go func() { profiled <- s.profile(ctx, duration(seconds), name) }()
+				go func() { profiled <- s.profile(ctx, duration(measure), name) }()
 			} else {
 				profiled <- nil
 			}

@@ -57,7 +57,7 @@ func (s *teller) transcript() string {
 type naming map[string]map[string]int
 
 var (
-	hidden = regexp.MustCompile(moment + `|` + id + `|\breq_[0-9a-z]{12}\b|\bB-[0-9A-Z]{4}-[0-9A-Z]{4}\b|[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)*`)
+	hidden = regexp.MustCompile(moment + `|\bbyk_[0-9a-z]{8,}|` + id + `|\breq_[0-9a-z]{12}\b|\bB-[0-9A-Z]{4}-[0-9A-Z]{4}\b|[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)*`)
 	onlyID = regexp.MustCompile(`^(?:` + id + `|req_[0-9a-z]{12})$`)
 	aTimes = regexp.MustCompile(`^` + moment + `$`)
 )
@@ -68,6 +68,8 @@ func (n naming) hide(text string) string {
 		switch {
 		case aTimes.MatchString(v):
 			return "<time>"
+		case strings.HasPrefix(v, "byk_"):
+			return "<API key>" // whole, or as much of it as is shown
 		case onlyID.MatchString(v):
 			kind, _, _ = strings.Cut(v, "_")
 		case len(v) == 11 && strings.HasPrefix(v, "B-"):

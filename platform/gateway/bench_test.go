@@ -145,7 +145,7 @@ func (c *clients) load(b *testing.B, n int) float64 {
 					b.Error(err)
 					return
 				}
-				r, err := http.ReadResponse(c.in[i], nil)
+				r, err := http.ReadResponse(c.in[i], nil) //nolint:bodyclose // the connection is closed as a whole
 				if err != nil || r.StatusCode != http.StatusOK {
 					b.Error(r, err)
 					return

@@ -35,13 +35,14 @@ type crowd struct {
 	outside, lost atomic.Int64
 
 	mu      sync.Mutex
-	by      map[string]*answered // by kind
-	took    []time.Duration      // of good ones
-	strange string               // the first answer that is neither good nor 503
+	by      map[string]*answered     // by kind
+	took    []time.Duration          // of good ones
+	slowest map[string]time.Duration // of good ones, by name
+	strange string                   // the first answer that is neither good nor 503
 }
 
 func newCrowd(client *http.Client, mix []ask) *crowd {
-	return &crowd{client: client, mix: mix, by: map[string]*answered{"sheddable": {}, "normal": {}, "critical": {}}}
+	return &crowd{client: client, mix: mix, by: map[string]*answered{"sheddable": {}, "normal": {}, "critical": {}}, slowest: map[string]time.Duration{}}
 }
 
 // send sends the i-th request.
@@ -75,6 +76,7 @@ func (c *crowd) count(a ask, status int, took time.Duration, what string) {
 	case status/100 == 2:
 		n.good++
 		c.took = append(c.took, took)
+		c.slowest[a.name] = max(c.slowest[a.name], took.Round(time.Millisecond))
 	case status == http.StatusServiceUnavailable:
 		n.shed++
 	default:
@@ -232,8 +234,8 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 
 	all, lists, critical := storm.sum(), *storm.by["sheddable"], *storm.by["critical"]
 	p99 := storm.quantile(0.99)
-	t.Logf("peak %.0f/s, p99 %.0f ms; of %.0f/s offered %.0f/s were answered well (%.0f %% of the peak), p99 %.0f ms, the last answer %.1f s after the last request; %d good, %d turned away, %d else, %d lost on their way; lists %+v, normal %+v, critical %+v; heap at most %d MB; all well %.1f s after",
-		peak, ms(calm.quantile(0.99)), offered, good, 100*good/peak, ms(p99), behind.Seconds(), all.good, all.shed, all.other, storm.lost.Load(), lists, *storm.by["normal"], critical, memory>>20, recovered.Seconds())
+	t.Logf("peak %.0f/s, p99 %.0f ms; of %.0f/s offered %.0f/s were answered well (%.0f %% of the peak), p99 %.0f ms, the last answer %.1f s after the last request; %d good, %d turned away, %d else, %d lost on their way; lists %+v, normal %+v, critical %+v; heap at most %d MB; all well %.1f s after; the slowest let in: %v, before %v",
+		peak, ms(calm.quantile(0.99)), offered, good, 100*good/peak, ms(p99), behind.Seconds(), all.good, all.shed, all.other, storm.lost.Load(), lists, *storm.by["normal"], critical, memory>>20, recovered.Seconds(), storm.slowest, calm.slowest)
 	if all.shed == 0 {
 		t.Error("nobody was turned away")
 	}

@@ -37,7 +37,7 @@ const (
 
 const (
 	late    = 2 * time.Second
-	longWay = 20 * time.Millisecond
+	longWay = 4 * time.Millisecond
 )
 
 // crossing is the way to a process or a database, on which something can go wrong.

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,8 +27,8 @@ type ask struct {
 	make func(i int) (*http.Request, error)
 }
 
-// answered is what became of the requests of one kind.
-type answered struct{ good, shed, other int }
+// answered is what became of the requests of one kind. Poorer answers are good ones with a part that is old or missing.
+type answered struct{ good, poorer, shed, other int }
 
 // crowd sends requests at its own time, and counts.
 type crowd struct {
@@ -35,14 +38,14 @@ type crowd struct {
 	outside, lost atomic.Int64
 
 	mu      sync.Mutex
-	by      map[string]*answered     // by kind
-	took    []time.Duration          // of good ones
-	slowest map[string]time.Duration // of good ones, by name
-	strange string                   // the first answer that is neither good nor 503
+	by      map[string]*answered       // by kind
+	took    map[string][]time.Duration // of good ones, by name
+	full    map[string]int             // good ones that are not poorer, by name
+	strange string                     // the first answer that is neither good nor 503
 }
 
 func newCrowd(client *http.Client, mix []ask) *crowd {
-	return &crowd{client: client, mix: mix, by: map[string]*answered{"sheddable": {}, "normal": {}, "critical": {}}, slowest: map[string]time.Duration{}}
+	return &crowd{client: client, mix: mix, by: map[string]*answered{"sheddable": {}, "normal": {}, "critical": {}}, took: map[string][]time.Duration{}, full: map[string]int{}}
 }
 
 // send sends the i-th request.
@@ -50,39 +53,43 @@ func (c *crowd) send(ctx context.Context, i int) {
 	a := c.mix[i%len(c.mix)]
 	r, err := a.make(i)
 	if err != nil {
-		c.count(a, 0, 0, err.Error())
+		c.count(a, 0, 0, []byte(err.Error()))
 		return
 	}
 	began := time.Now()
 	res, err := c.client.Do(r.WithContext(ctx))
 	if err != nil {
-		c.count(a, 0, 0, err.Error())
+		c.count(a, 0, 0, []byte(err.Error()))
 		return
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		c.count(a, 0, 0, err.Error())
+		c.count(a, 0, 0, []byte(err.Error()))
 		return
 	}
-	c.count(a, res.StatusCode, time.Since(began), fmt.Sprintf("%s: %d %.200s", a.name, res.StatusCode, body))
+	c.count(a, res.StatusCode, time.Since(began), body)
 }
 
-func (c *crowd) count(a ask, status int, took time.Duration, what string) {
+func (c *crowd) count(a ask, status int, took time.Duration, body []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.by[a.kind]
 	switch {
 	case status/100 == 2:
 		n.good++
-		c.took = append(c.took, took)
-		c.slowest[a.name] = max(c.slowest[a.name], took.Round(time.Millisecond))
+		c.took[a.name] = append(c.took[a.name], took)
+		if bytes.Contains(body, []byte(`"stale":[`)) || bytes.Contains(body, []byte(`"unavailable":["`)) {
+			n.poorer++
+		} else {
+			c.full[a.name]++
+		}
 	case status == http.StatusServiceUnavailable:
 		n.shed++
 	default:
 		n.other++
 		if c.strange == "" {
-			c.strange = what
+			c.strange = fmt.Sprintf("%s: %d %.200s", a.name, status, body)
 		}
 	}
 }
@@ -92,20 +99,49 @@ func (c *crowd) sum() (all answered) {
 	defer c.mu.Unlock()
 	for _, n := range c.by {
 		all.good += n.good
+		all.poorer += n.poorer
 		all.shed += n.shed
 		all.other += n.other
 	}
 	return all
 }
 
+// quantile is of the time of all good answers.
 func (c *crowd) quantile(q float64) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.took) == 0 {
+	var all []time.Duration
+	for _, took := range c.took {
+		all = append(all, took...)
+	}
+	return quantile(all, q)
+}
+
+// names tells the quantiles of each name.
+func (c *crowd) names() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var s strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(c.took)) {
+		fmt.Fprintf(&s, " %s %d %.0f/%.0f;", name, len(c.took[name]), ms(quantile(c.took[name], 0.5)), ms(quantile(c.took[name], 0.99)))
+	}
+	return s.String()
+}
+
+// work is how long one client alone would take for the full answers.
+func (c *crowd) work(alone *crowd) (all time.Duration) {
+	for name, n := range c.full {
+		all += time.Duration(n) * quantile(alone.took[name], 0.5)
+	}
+	return all
+}
+
+func quantile(took []time.Duration, q float64) time.Duration {
+	if len(took) == 0 {
 		return 0
 	}
-	slices.Sort(c.took)
-	return c.took[min(len(c.took)-1, int(float64(len(c.took))*q))]
+	slices.Sort(took)
+	return took[min(len(took)-1, int(float64(len(took))*q))]
 }
 
 // closed has so many clients who wait for each answer, and tells the good answers a second.
@@ -161,16 +197,18 @@ func (c *crowd) opened(ctx context.Context, rate float64, d time.Duration) float
 const mostOutside = 500
 
 // TestOverloadIsTurnedAwayAndNotSuffered measures what a split shop can do, sends five times as much, and looks at what is still done,
-// how fast, who was turned away, and how soon all is well when it is over. The databases are a long way off, so that connections to them
-// are what there is too little of: clients and shop share the processors, and the clients' share must not be taken for the shop's.
-// Times are logged; what is asserted leaves room for a busy machine.
+// how fast, who was turned away, and how soon all is well when it is over. Pools are small and the databases a long way off, so that
+// connections are what there is too little of: clients and shop share the processors, and the clients' share must not be taken for the
+// shop's. Nor is their garbage. Times are logged; what is asserted leaves room for a busy machine.
+//
+// Who is turned away are mostly lists, which cost little, so that fewer answers may be as much work: both are told.
 func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 	if testing.Short() {
 		t.Skip("half a minute of load")
 	}
 	databases := map[string]string{}
 	var ways []*crossing
-	r := bootAll(t, "split", nil, map[string]string{"catalog.demo_products": "200", "storefront.part_timeout": "800ms"}, func(all map[string]upProcess) any {
+	r := bootAll(t, "split", nil, map[string]string{"catalog.demo_products": "200", "storefront.part_timeout": "800ms", "pool.max": "2"}, func(all map[string]upProcess) any {
 		for name, p := range all {
 			if databases[name] = p.DatabaseURL; p.DatabaseURL != "" {
 				var way *crossing
@@ -191,20 +229,23 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 		t.Fatal(err)
 	}
 	mix := mixOf(t, r, client, nil, customer)
-	carts := fullCarts(t, r, client, skus, 90)
+	carts := fullCarts(t, r, client, skus, 240)
+	defer debug.SetGCPercent(debug.SetGCPercent(200))
 
 	for _, way := range ways {
 		way.turn(t, far)
 	}
-	warm := newCrowd(client, mix)
-	warm.closed(t.Context(), 8, time.Second)
-	if all := warm.sum(); all.other > 0 || all.good == 0 {
-		t.Fatalf("before any load: %+v: %s", all, warm.strange)
+	buying := mixOf(t, r, client, carts, customer)
+	newCrowd(client, mix).closed(t.Context(), 8, time.Second) // connections, statements, caches
+	alone := newCrowd(client, buying)
+	alone.closed(t.Context(), 1, 3*time.Second)
+	if all := alone.sum(); all.poorer+all.shed+all.other > 0 || alone.full["checkout"] == 0 {
+		t.Fatalf("before any load: %+v: %s", all, alone.strange)
 	}
-	calm := newCrowd(client, mix)
+	calm := newCrowd(client, buying)
 	peak := calm.closed(t.Context(), 24, 4*time.Second)
 
-	storm := newCrowd(client, mixOf(t, r, client, carts, customer))
+	storm := newCrowd(client, buying)
 	watching, stop := context.WithCancel(t.Context())
 	var watched sync.WaitGroup
 	var memory uint64
@@ -226,16 +267,20 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 		}
 	}
 
-	if left := len(carts); left > 45 {
-		t.Errorf("%d of 90 carts did not even try to pay", left)
+	if n := len(storm.took["checkout"]); n == 0 {
+		t.Error("nobody has paid")
 	}
 	// Others work on this machine too: what it can do now may be less than it was.
-	peak = min(peak, newCrowd(client, mix).closed(t.Context(), 24, 3*time.Second))
+	again := newCrowd(client, buying)
+	peak = min(peak, again.closed(t.Context(), 24, 3*time.Second))
 
 	all, lists, critical := storm.sum(), *storm.by["sheddable"], *storm.by["critical"]
 	p99 := storm.quantile(0.99)
-	t.Logf("peak %.0f/s, p99 %.0f ms; of %.0f/s offered %.0f/s were answered well (%.0f %% of the peak), p99 %.0f ms, the last answer %.1f s after the last request; %d good, %d turned away, %d else, %d lost on their way; lists %+v, normal %+v, critical %+v; heap at most %d MB; all well %.1f s after; the slowest let in: %v, before %v",
-		peak, ms(calm.quantile(0.99)), offered, good, 100*good/peak, ms(p99), behind.Seconds(), all.good, all.shed, all.other, storm.lost.Load(), lists, *storm.by["normal"], critical, memory>>20, recovered.Seconds(), storm.slowest, calm.slowest)
+	most := min(calm.work(alone).Seconds()/4, again.work(alone).Seconds()/3)
+	t.Logf("peak %.0f/s, p99 %.0f ms; of %.0f/s offered %.0f/s were answered well (%.0f %% of the peak, %.0f %% of its work in full answers), p99 %.0f ms, the last answer %.1f s after the last request",
+		peak, ms(calm.quantile(0.99)), offered, good, 100*good/peak, 100*storm.work(alone).Seconds()/8/most, ms(p99), behind.Seconds())
+	t.Logf("%+v, %d lost on their way; lists %+v, normal %+v, critical %+v; heap at most %d MB; all well %.1f s after", all, storm.lost.Load(), lists, *storm.by["normal"], critical, memory>>20, recovered.Seconds())
+	t.Logf("p50/p99 in ms alone:%s at the peak:%s under five times that:%s", alone.names(), calm.names(), storm.names())
 	if all.shed == 0 {
 		t.Error("nobody was turned away")
 	}
@@ -245,7 +290,7 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 	if good < peak/3 {
 		t.Errorf("under overload %.0f/s were answered well, and %.0f/s without", good, peak)
 	}
-	if p99 > 8*time.Second {
+	if p99 > 3*time.Second {
 		t.Errorf("p99 of what was let in is %s", p99)
 	}
 	if share(lists.shed, lists) <= share(critical.shed, critical) {
@@ -254,7 +299,7 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 	if recovered == 0 || recovered > 15*time.Second {
 		t.Errorf("it took %s to recover", recovered)
 	}
-	if memory > 1<<30 {
+	if memory > 2<<30 {
 		t.Errorf("the heap grew to %d MB", memory>>20)
 	}
 }
@@ -292,21 +337,20 @@ func mixOf(t *testing.T, r *running, client *http.Client, carts <-chan *buyer, o
 	is := func(path string) func(int) string { return func(int) string { return path } }
 	product := func(i int) string { return string(catalogapi.DemoProductID(i%150 + 1)) }
 	look := get("order", "critical", is("/v1/orders/"+order.order))
-	var n atomic.Int64
 	pay := ask{"checkout", "critical", func(i int) (*http.Request, error) {
-		if n.Add(1)%8 == 0 {
-			select {
-			case b := <-carts:
-				return b.payment("tok_approve")
-			default: // all have paid
-			}
+		select {
+		case b := <-carts:
+			return b.payment("tok_approve")
+		default: // all have paid
+			return look.make(i)
 		}
-		return look.make(i)
 	}}
 	lists := get("products", "sheddable", is("/v1/products"))
 	orders := get("orders", "sheddable", is("/v1/orders"))
 	page := get("product page", "normal", func(i int) string { return "/v1/storefront/products/" + product(i) })
-	return []ask{lists, page, orders, pay, lists, page, get("search", "sheddable", is("/v1/search?q=a")), orders, page, pay, lists, orders}
+	all := slices.Repeat([]ask{lists, page, orders, look, lists, page, get("search", "sheddable", is("/v1/search?q=a")), orders, page, look, lists, orders}, 8)
+	all[3] = pay
+	return all
 }
 
 // payment is the request that buys the cart.

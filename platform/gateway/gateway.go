@@ -11,14 +11,17 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/urgency"
 	"github.com/banyan-shop/banyan/platform/web"
 )
 
@@ -140,6 +143,12 @@ func (f *forward) receive(r *http.Response) error {
 		return errs.New(errs.Unavailable, "not_served", "%s is not where it was thought to be", f.module).Because(errRefused)
 	}
 	delete(h, "Banyan-Draining") // that process drains, not this one
+	if waited := h[web.WaitedHeader]; len(waited) > 0 {
+		if ms, err := strconv.ParseUint(waited[0], 10, 32); err == nil {
+			urgency.Of(r.Request.Context()).Wait(time.Now(), time.Duration(ms)*time.Millisecond)
+		}
+		delete(h, web.WaitedHeader)
+	}
 	if r.StatusCode >= http.StatusInternalServerError && h.Get("Content-Type") != "application/problem+json" {
 		// Of somebody on the way, who may name hosts.
 		if r.StatusCode == http.StatusServiceUnavailable {

@@ -389,6 +389,7 @@ func (h *Host) database(ctx context.Context, serve bool) error {
 			db, err := pg.Open(gctx, pg.Config{
 				URL: h.moduleURL(module), Schema: module,
 				MaxConns: cmp.Or(h.Settings.Pool.Modules[module], h.Settings.Pool.Max), Trace: h.traceSQL(),
+				Patience: h.Settings.Web.Overload,
 			})
 			if err != nil {
 				return fmt.Errorf("open the database as %s: %w", module, err)

@@ -226,6 +226,14 @@ func (h *Host) face() (*web.Server, error) {
 		Gateway: h.tokens.VerifyForwarded, Limit: h.limit(), Kill: h.Settings.Gateway.Kill, CacheFor: h.Settings.Gateway.CacheFor,
 		Overload: web.Overload{Delay: h.Settings.Web.Overload, Max: h.Settings.Web.Concurrent},
 	}
+	if c.Overload.Delay > 0 {
+		p, err := watchProcessor()
+		if err != nil {
+			return nil, err
+		}
+		h.onClose(func(context.Context) error { p.close(); return nil })
+		c.Overload.Queued = p.queued
+	}
 	if at := h.Settings.Gateway.Limits; at != "" {
 		limiter, err := h.o.Limiter(at.Reveal())
 		if err != nil {

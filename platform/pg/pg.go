@@ -26,6 +26,10 @@ type Config struct {
 	ReadTimeout time.Duration // longest wait for bytes of a reply; 0 means 10 s
 	Unprepared  bool          // for PgBouncer in transaction mode
 
+	// Patience is how long a customer's request that has not begun may wait for a connection; who would wait longer is turned
+	// away with errs.Overloaded. 0 turns nobody away.
+	Patience time.Duration
+
 	// Trace, if set, is called with each statement and what it returns with the statement's end. It must be cheap, and
 	// may return nil for a statement that is not sampled.
 	Trace func(ctx context.Context, query string) func(error)
@@ -38,8 +42,6 @@ type Queryer interface {
 	Get(ctx context.Context, dest any, query string, args ...any) error
 	// Select scans all rows into dest, a pointer to a slice.
 	Select(ctx context.Context, dest any, query string, args ...any) error
-	// Query is for rows that are streamed. The caller closes them.
-	Query(ctx context.Context, query string, args ...any) (*sqlx.Rows, error)
 }
 
 var (
@@ -54,6 +56,7 @@ type DB struct {
 	config    Config
 	x         *sqlx.DB
 	connector *connector
+	queue     queue
 	sql       platformSQL
 	wake      waker // the relay's ear
 
@@ -98,6 +101,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	db.connector.unprepared = c.Unprepared
 
 	db.x = sqlx.NewDb(sql.OpenDB(db.connector), "postgres")
+	db.queue.size, db.queue.patience = c.MaxConns, c.Patience
 	db.x.SetMaxOpenConns(c.MaxConns)
 	db.x.SetMaxIdleConns(c.MaxConns)
 	db.x.SetConnMaxIdleTime(5 * time.Minute)
@@ -116,7 +120,14 @@ func (db *DB) Schema() string { return db.schema }
 func (db *DB) Close() error { return db.x.Close() }
 
 // Ping asks the server for a sign of life.
-func (db *DB) Ping(ctx context.Context) error { return mapped(db.x.PingContext(ctx)) }
+func (db *DB) Ping(ctx context.Context) error {
+	since, err := db.queue.enter(ctx)
+	if err != nil {
+		return mapped(err)
+	}
+	defer db.queue.leave(since)
+	return mapped(db.x.PingContext(ctx))
+}
 
 // Counts is how many round trips (statements, BEGIN, COMMIT, and each PREPARE of a new connection) and how many write
 // transactions this pool has made. The bench prints them per request.
@@ -125,7 +136,29 @@ func (db *DB) Counts() (queries, transactions int64) {
 }
 
 // Stats is the pool's state: open, busy and idle connections, and waits.
-func (db *DB) Stats() sql.DBStats { return db.x.Stats() }
+func (db *DB) Stats() sql.DBStats {
+	s := db.x.Stats()
+	s.WaitCount, s.WaitDuration = db.queue.stats()
+	return s
+}
+
+// take takes a connection of the pool when it is its turn, and tells when that was; give gives it back.
+func (db *DB) take(ctx context.Context) (c *sqlx.Conn, since time.Time, err error) {
+	since, err = db.queue.enter(ctx)
+	if err != nil {
+		return nil, since, mapped(err)
+	}
+	c, err = db.x.Connx(ctx)
+	if err != nil {
+		db.queue.leave(since)
+	}
+	return c, since, mapped(err)
+}
+
+func (db *DB) give(c *sqlx.Conn, since time.Time) {
+	c.Close()
+	db.queue.leave(since)
+}
 
 // Get scans one row into dest.
 func (db *DB) Get(ctx context.Context, dest any, query string, args ...any) error {
@@ -144,15 +177,6 @@ func (db *DB) Select(ctx context.Context, dest any, query string, args ...any) e
 	})
 	end(err)
 	return err
-}
-
-// Query is for rows that are streamed. Unlike Get and Select it heeds ctx while rows are read.
-func (db *DB) Query(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
-	end := db.trace(ctx, query)
-	rows, err := db.x.QueryxContext(ctx, query, args...)
-	err = mappedRead(err)
-	end(err)
-	return rows, err
 }
 
 func (db *DB) trace(ctx context.Context, query string) func(error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // deadline is a context that has a deadline but no Done channel: a statement's deadline is kept by its socket, so that
@@ -36,13 +37,13 @@ func (db *DB) read(ctx context.Context, f func(context.Context, *sqlx.Conn) erro
 		at = time.Time{}
 	}
 	for {
-		c, err := db.x.Connx(ctx)
+		c, since, err := db.take(ctx)
 		if err != nil {
-			return mapped(err)
+			return err
 		}
 		again := wasUsed(c)
 		err = f(deadline{context.WithoutCancel(ctx), at}, c)
-		c.Close()
+		db.give(c, since)
 		if err == nil || errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -71,11 +72,11 @@ func truncate(dest any) {
 type Tx struct {
 	db          *DB
 	c           *sqlx.Conn
+	since       time.Time       // when it was taken
 	ctx         context.Context // the transaction's own deadline; the request's values
 	xid, pid    string
 	failed      error // the first error of a statement: the server refuses whatever comes after
 	done        bool
-	streams     []*sqlx.Rows // of Query: database/sql does not give a connection back while one is open
 	afterCommit []func()
 }
 
@@ -121,11 +122,11 @@ func pause(ctx context.Context, try int) bool {
 // beginTx takes a connection that answers. A stale one of the pool is dropped for the next: nothing has happened yet.
 func (db *DB) beginTx(ctx, own context.Context) (*Tx, error) {
 	for {
-		c, err := db.x.Connx(ctx)
+		c, since, err := db.take(ctx)
 		if err != nil {
-			return nil, mapped(err)
+			return nil, err
 		}
-		tx := &Tx{db: db, c: c, ctx: own}
+		tx := &Tx{db: db, c: c, since: since, ctx: own}
 		again := false
 		err = c.Raw(func(driverConn any) (err error) {
 			dc := driverConn.(*conn)
@@ -138,9 +139,10 @@ func (db *DB) beginTx(ctx, own context.Context) (*Tx, error) {
 		})
 		if err == nil {
 			db.transactions.Add(1)
+			urgency.Of(own).Begin()
 			return tx, nil
 		}
-		c.Close()
+		db.give(c, since)
 		if !again || ctx.Err() != nil {
 			return nil, mapped(err)
 		}
@@ -171,16 +173,8 @@ func (tx *Tx) run(fn func(tx *Tx) error) error {
 	return nil
 }
 
-// end closes what fn left open.
-func (tx *Tx) end() {
-	tx.done = true
-	for _, r := range tx.streams {
-		_ = r.Close() // what it may say, the end of the transaction says too
-	}
-}
-
 func (tx *Tx) rollback() {
-	tx.end()
+	tx.done = true
 	_ = tx.c.Raw(func(driverConn any) error {
 		dc := driverConn.(*conn)
 		if err := dc.Rollback(); err != nil {
@@ -188,11 +182,11 @@ func (tx *Tx) rollback() {
 		}
 		return nil
 	})
-	tx.c.Close()
+	tx.db.give(tx.c, tx.since)
 }
 
 func (tx *Tx) commit() error {
-	tx.end()
+	tx.done = true
 	err := tx.c.Raw(func(driverConn any) error {
 		dc := driverConn.(*conn)
 		err := dc.Commit()
@@ -201,7 +195,7 @@ func (tx *Tx) commit() error {
 		}
 		return err
 	})
-	tx.c.Close()
+	tx.db.give(tx.c, tx.since)
 	var e *pq.Error
 	switch {
 	case err == nil:
@@ -294,18 +288,6 @@ func (tx *Tx) Get(ctx context.Context, dest any, query string, args ...any) erro
 // Select scans all rows into dest.
 func (tx *Tx) Select(ctx context.Context, dest any, query string, args ...any) error {
 	return tx.statement(ctx, query, func() error { return tx.c.SelectContext(tx.ctx, dest, query, args...) })
-}
-
-// Query is for rows that are streamed. They must be closed before the next statement of the transaction.
-func (tx *Tx) Query(ctx context.Context, query string, args ...any) (rows *sqlx.Rows, err error) {
-	err = tx.statement(ctx, query, func() error {
-		rows, err = tx.c.QueryxContext(tx.ctx, query, args...)
-		if err == nil {
-			tx.streams = append(tx.streams, rows)
-		}
-		return err
-	})
-	return rows, err
 }
 
 // statement runs one on the transaction's own context: ctx is the request's, which may end, and serves only the trace.

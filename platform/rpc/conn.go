@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // Conn leads from one module to another, wherever that one runs.
@@ -77,6 +78,8 @@ type deadline struct {
 	mu    sync.Mutex
 	timed atomic.Pointer[timed]
 	over  atomic.Bool
+
+	request *urgency.Request // that the call is made for, if it was made in another process
 }
 
 type timed struct {
@@ -124,6 +127,9 @@ func (d *deadline) Err() error {
 
 // Value asks the armed context first, so that contexts made below this one find it and need no goroutine to follow it.
 func (d *deadline) Value(key any) any {
+	if key == (urgency.Key{}) && d.request != nil {
+		return d.request
+	}
 	if t := d.timed.Load(); t != nil {
 		return t.ctx.Value(key)
 	}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"cmp"
 	"context"
+	"github.com/banyan-shop/banyan/platform/urgency"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -38,9 +39,10 @@ const (
 // guard is what a process knows of a callee's health, and what it therefore allows. Its policies are built once and asked one by
 // one: failsafe's executor would cost a call five allocations to say the same.
 type guard struct {
-	policy  Policy
-	breaker circuitbreaker.CircuitBreaker[any]
-	budget  budget
+	policy   Policy
+	breaker  circuitbreaker.CircuitBreaker[any]
+	budget   budget
+	overload urgency.Throttle
 
 	calls, failures, retries, opens, full, open, inFlight atomic.Int64
 }

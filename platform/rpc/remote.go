@@ -16,6 +16,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // Remote is where a module runs elsewhere. The zero Remote is nowhere: the module runs here.
@@ -150,6 +151,10 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 		return none, final(errs.New(errs.Unavailable, "bulkhead_full", "%s has as many calls of ours under way as it may", b.conn.callee))
 	}
 	defer e.leave()
+	request := urgency.Of(ctx)
+	if !e.overload.Allow(request, time.Now()) {
+		return none, final(errs.Overloaded)
+	}
 	var failed outcome
 	for n := 1; ; n++ {
 		if !e.allow() {
@@ -159,7 +164,15 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 			return none, final(failed.err)
 		}
 		var res Res
-		if failed = e.try(ctx, token, body, &res); failed.err == nil {
+		failed = e.try(ctx, token, body, &res)
+		switch {
+		case errs.Has(failed.err, errs.Overloaded.Code):
+			return none, failed.err
+		case b.method.mark != Idempotent && !errs.Is(failed.err, errs.Unavailable):
+			request.Begin()
+		}
+		e.overload.Taken(request)
+		if failed.err == nil {
 			return res, nil
 		}
 		if b.method.mark == NotRepeatable || !failed.retry {

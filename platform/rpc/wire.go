@@ -23,6 +23,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/failpoint"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // The wire is the Connect protocol's unary call with JSON: POST /rpc/<module>/<Method>, the deadline as Connect-Timeout-Ms, 200 and
@@ -37,6 +38,8 @@ const (
 	fairTime = 100 * time.Millisecond
 
 	retriedHeader = "Rpc-Retried" // see finalCause
+	urgencyHeader = "Rpc-Urgency" // of the request that the call is made for, see package urgency
+	waitedHeader  = "Rpc-Waited"  // for how many milliseconds it has waited at the callee
 )
 
 // Header values that never change are shared: net/http only reads them.
@@ -92,6 +95,9 @@ func (e *endpoint) try(ctx context.Context, token string, body []byte, res any) 
 		return e.judge(unanswered(ctx, err, time.Since(start)))
 	}
 	defer answer.Body.Close()
+	if ms, err := strconv.ParseUint(answer.Header.Get(waitedHeader), 10, 32); err == nil {
+		urgency.Of(ctx).Wait(time.Now(), time.Duration(ms)*time.Millisecond)
+	}
 	b := buffer()
 	defer release(b)
 	switch err := readAll(b, answer.Body, answer.ContentLength); {
@@ -119,6 +125,9 @@ func (e *endpoint) newRequest(ctx context.Context, now time.Time, token string, 
 	if at, ok := ctx.Deadline(); ok {
 		h["Connect-Timeout-Ms"] = []string{strconv.FormatInt(max(0, at.Sub(now).Milliseconds()), 10)}
 	}
+	if q := urgency.Of(ctx); q != nil {
+		h[urgencyHeader] = []string{urgencyOf(q, now)}
+	}
 	if token != "" {
 		h["Authorization"] = e.authorization(token)
 	}
@@ -134,6 +143,30 @@ func (e *endpoint) newRequest(ctx context.Context, now time.Time, token string, 
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body, _ = r.GetBody()
 	return r
+}
+
+// urgencyOf is a request in a header: its criticality, its age in milliseconds, and whether it has begun.
+func urgencyOf(q *urgency.Request, now time.Time) string {
+	text := q.String() + " " + strconv.FormatInt(now.Sub(q.Came).Milliseconds(), 10)
+	if q.Begun() {
+		text += " begun"
+	}
+	return text
+}
+
+func parseUrgency(text string, now time.Time) (*urgency.Request, error) {
+	word, rest, _ := strings.Cut(text, " ")
+	age, begun, _ := strings.Cut(rest, " ")
+	c, ok := urgency.Parse(word)
+	ms, err := strconv.ParseUint(age, 10, 32)
+	if !ok || err != nil || begun != "" && begun != "begun" {
+		return nil, malformed(urgencyHeader + " is a criticality, an age in milliseconds, and perhaps begun")
+	}
+	q := &urgency.Request{Criticality: c, Came: now.Add(-time.Duration(ms) * time.Millisecond)}
+	if begun != "" {
+		q.Begin()
+	}
+	return q, nil
 }
 
 // authorization is the header value of a token. The last one is kept: for a while most calls have the same.
@@ -210,6 +243,11 @@ func serveHTTP[Req, Res any](s *Server, m *Method[Req, Res], f func(context.Cont
 		if failpoint.Enabled {
 			failpoint.Hit("rpc." + m.name + ".after")
 		}
+		if d.request != nil {
+			if ms := d.request.Waited().Milliseconds(); ms > 0 {
+				w.Header()[waitedHeader] = []string{strconv.FormatInt(ms, 10)}
+			}
+		}
 		if err == nil {
 			err = write(w, http.StatusOK, &res)
 		}
@@ -283,7 +321,14 @@ func (s *Server) admit(r *http.Request) (context.Context, *deadline, auth.Identi
 	if r.Header["Traceparent"] != nil {
 		ctx = traceContext.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
-	d := &deadline{Context: ctx, at: time.Now().Add(timeout)}
+	now := time.Now()
+	d := &deadline{Context: ctx, at: now.Add(timeout)}
+	if text := header(r, urgencyHeader); text != "" {
+		d.request, err = parseUrgency(text, now)
+		if err != nil {
+			return nil, nil, id, err
+		}
+	}
 	return auth.WithIdentity(d, id), d, id, nil
 }
 

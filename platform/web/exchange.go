@@ -27,6 +27,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // exchange is one request and its answer, read from top to bottom in run. It is echo's context, huma's context and the
@@ -36,7 +37,7 @@ type exchange struct {
 	c        echo.Context // not to be used after run
 	carrier  carrier
 	ctx      exchangeContext
-	started  time.Time
+	urgent   urgency.Request
 	id       string
 	idHeader [1]string
 	ip       string
@@ -77,8 +78,11 @@ type exchangeContext struct {
 type exchangeKey struct{}
 
 func (c *exchangeContext) Value(key any) any {
-	if key == (exchangeKey{}) {
+	switch key {
+	case exchangeKey{}:
 		return c.x
+	case urgency.Key{}:
+		return &c.x.urgent
 	}
 	return c.Context.Value(key)
 }
@@ -99,7 +103,7 @@ type answer struct {
 // face is the one middleware: what holds for every request, found or not.
 func (s *Server) face(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		x := &exchange{server: s, c: c, started: time.Now()}
+		x := &exchange{server: s, c: c, urgent: urgency.Request{Came: time.Now()}}
 		x.carrier, x.ctx = carrier{c, x}, exchangeContext{c.Request().Context(), x}
 		x.run(next)
 		return nil
@@ -166,7 +170,7 @@ func (x *exchange) end() {
 		if x.abandoned {
 			status = 499
 		}
-		o := Observed{Method: x.method(), Route: x.routeName(), Forwarded: x.vouched, Status: status, Took: time.Since(x.started)}
+		o := Observed{Method: x.method(), Route: x.routeName(), Forwarded: x.vouched, Status: status, Took: time.Since(x.urgent.Came)}
 		if x.route != nil {
 			o.Module = x.route.module
 		}
@@ -181,7 +185,7 @@ func (x *exchange) serve(sv *served) {
 		return
 	}
 	rt := sv.route
-	x.served, x.route = sv, rt
+	x.served, x.route, x.urgent.Criticality = sv, rt, rt.Criticality
 	if sv.killed.Load() {
 		x.fail(errKilled)
 		return
@@ -384,6 +388,11 @@ func (x *exchange) checkType(h http.Header) error {
 // finish writes what came out of the handler.
 func (x *exchange) finish() {
 	x.finished = true
+	if x.vouched {
+		if ms := x.urgent.Waited().Milliseconds(); ms > 0 {
+			x.c.Response().Header()[WaitedHeader] = []string{strconv.FormatInt(ms, 10)}
+		}
+	}
 	switch {
 	case x.c.Response().Committed: // a handler that streams
 	case x.err != nil:

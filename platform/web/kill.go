@@ -14,8 +14,8 @@ import (
 type served struct {
 	*route
 	killed atomic.Bool
-	load   *load // nil when nobody is turned away
-	pace   pace
+	group  *group // nil when nobody is turned away
+	pace   *pace
 }
 
 // errKilled is told to everybody who asks for a route that is switched off.

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/banyan-shop/banyan/platform/urgency"
 	"github.com/banyan-shop/banyan/platform/web"
 )
 
@@ -32,7 +33,9 @@ func newPlant(t *testing.T, workers int, service time.Duration, o web.Overload) 
 			p.mu.Lock()
 			service, apart := p.service, p.apart
 			p.mu.Unlock()
+			began := time.Now()
 			p.work <- struct{}{}
+			urgency.Of(ctx).Wait(time.Now(), time.Since(began))
 			<-time.After(time.Duration((0.5 + rand.Float64()) * float64(service)))
 			<-p.work
 			if checkout && apart > 0 {
@@ -166,7 +169,11 @@ func TestOverload(t *testing.T) {
 				_, lists, _ := measure(storm, seconds, on("/v1/list"))
 				_, carts, _ := measure(storm, seconds, on("/v1/cart"))
 				_, checkouts, _ := measure(storm, seconds, on("/v1/checkout"))
-				if checkouts > 0.05 || carts > lists {
+				bar := 0.05
+				if capacity < 100 { // five may wait, of three kinds
+					bar = 0.2
+				}
+				if checkouts > bar || carts > lists {
 					t.Errorf("turned away: lists %.2f, carts %.2f, checkouts %.2f", lists, carts, checkouts)
 				}
 				t.Logf("capacity %.0f/s, good %.0f/s, p99 %s, turned away: lists %.2f, carts %.2f, checkouts %.2f", capacity, good, p99, lists, carts, checkouts)

@@ -21,6 +21,9 @@ import (
 // here, so it is the gateway's problem and not its client's. Neither gets past a gateway.
 const GatewayHeader = "Banyan-Gateway"
 
+// WaitedHeader tells a gateway for how many milliseconds the request has waited in queues, see package urgency.
+const WaitedHeader = "Banyan-Waited"
+
 var refusedMark = []string{"refused"}
 
 // vouch takes the identity from a gateway's token. Whoever shows one is a gateway or a liar: nothing else of the request is

@@ -123,7 +123,7 @@ func NewServer(c Config) (*Server, error) {
 		return nil, err
 	}
 	e.Use(s.face)
-	loads := map[string]*load{}
+	groups := map[string]*group{}
 	for _, rt := range c.Router.app.routes {
 		if rt.keys == noKeys {
 			return nil, fmt.Errorf("web: %s %s keeps idempotency keys, but module %q was given no database", rt.method, rt.path, rt.module)
@@ -131,15 +131,14 @@ func NewServer(c Config) (*Server, error) {
 		sv := &served{route: rt}
 		s.served = append(s.served, sv)
 		if c.Overload.Delay > 0 {
-			group := ""
+			module := ""
 			if rt.remote != nil {
-				group = rt.module
+				module = rt.module
 			}
-			if loads[group] == nil {
-				loads[group] = newLoad(c.Overload)
+			if groups[module] == nil {
+				groups[module] = newGroup(c.Overload)
 			}
-			sv.load = loads[group]
-			sv.load.routes = append(sv.load.routes, &sv.pace)
+			sv.group, sv.pace = groups[module], newPace(c.Overload, rt.Criticality)
 		}
 		h := func(c echo.Context) error {
 			c.(*carrier).x.serve(sv)

@@ -7,6 +7,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // Permission says who may use a route. There is no default: a route without one does not build.
@@ -84,24 +86,14 @@ type Route struct {
 }
 
 // Criticality is how much a route matters when not all can be served.
-type Criticality int
+type Criticality = urgency.Criticality
 
+// These are the ones there are.
 const (
-	Normal    Criticality = iota
-	Sheddable             // lists and search: the first to be turned away
-	Critical              // checkout, payment, orders: the last
+	Normal    = urgency.Normal
+	Sheddable = urgency.Sheddable
+	Critical  = urgency.Critical
 )
-
-// String is the word that metrics use.
-func (c Criticality) String() string {
-	switch c {
-	case Sheddable:
-		return "sheddable"
-	case Critical:
-		return "critical"
-	}
-	return "normal"
-}
 
 // Idempotency is a POST route's use of Idempotency-Key.
 type Idempotency int

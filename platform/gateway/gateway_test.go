@@ -18,6 +18,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/gateway"
+	"github.com/banyan-shop/banyan/platform/urgency"
 	"github.com/banyan-shop/banyan/platform/web"
 )
 
@@ -796,5 +797,47 @@ func TestDrainingIsSaidByTheProcessThatDrains(t *testing.T) {
 	b.edge.SetDraining()
 	if a := ask(t, b.gateway, "GET", "/v1/who", ""); a.StatusCode != 200 || a.Header.Get("Banyan-Draining") != "1" || !a.Close {
 		t.Errorf("got %d %v", a.StatusCode, a.Header)
+	}
+}
+
+// TestTheGatewayLearnsHowLongARequestHasWaited in the module's process, and nobody else does.
+func TestTheGatewayLearnsHowLongARequestHasWaited(t *testing.T) {
+	t.Parallel()
+	var seen atomic.Pointer[urgency.Request]
+	b := setup(t, func(c *change) {
+		c.declare = func(r *web.Router) {
+			web.Get(r, "/v1/queue", web.Public, web.Route{ID: "queue", Criticality: web.Critical}, func(ctx context.Context, _ *struct{}) (*web.Reply[string], error) {
+				r := urgency.Of(ctx)
+				r.Wait(time.Now(), 40*time.Millisecond)
+				return &web.Reply[string]{Body: r.String()}, nil
+			})
+		}
+	})
+	inner := transport()
+	t.Cleanup(inner.CloseIdleConnections)
+	edge := setup(t, func(c *change) {
+		c.declare = func(r *web.Router) {
+			web.Get(r, "/v1/queue", web.Public, web.Route{ID: "queue", Criticality: web.Critical}, func(context.Context, *struct{}) (*web.Reply[string], error) { return nil, nil })
+		}
+		c.target = targetFunc(func(r *http.Request) (*http.Response, error) {
+			seen.Store(urgency.Of(r.Context()))
+			return to{b.module, inner}.RoundTrip(r)
+		})
+		c.token = func(_ context.Context, id auth.Identity) (string, error) {
+			return b.tokens.IssueInternal(auth.Gateway, "shop", id)
+		}
+	})
+	a := ask(t, edge.gateway, "GET", "/v1/queue", "")
+	if a.StatusCode != 200 || !strings.Contains(a.body, "critical") {
+		t.Fatalf("got %d %s", a.StatusCode, a.body)
+	}
+	if waited := seen.Load().Waited(); waited != 40*time.Millisecond {
+		t.Errorf("the gateway thinks that it waited for %s", waited)
+	}
+	if h := a.Header.Get("Banyan-Waited"); h != "" {
+		t.Errorf("the client is told %s", h)
+	}
+	if h := ask(t, b.module, "GET", "/v1/queue", "").Header.Get("Banyan-Waited"); h != "" {
+		t.Errorf("who is no gateway is told %s", h)
 	}
 }

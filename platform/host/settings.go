@@ -69,8 +69,8 @@ type WebSettings struct {
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	PerSecond      int      `yaml:"per_second" min:"-1"` // requests of one customer or address; 0 is 50 outside development and none in it, -1 none
 	Burst          int      `yaml:"burst" min:"1"`
-	// Overload is how much later than usual answers may come before requests are turned away, 0 for never; Concurrent how many may
-	// be inside at once.
+	// Overload is how long requests may wait in queues before others are turned away, 0 for never; Concurrent how many may be inside
+	// at once.
 	Overload   time.Duration `yaml:"overload" max:"1m"`
 	Concurrent int           `yaml:"concurrent" min:"16" max:"1000000"`
 }

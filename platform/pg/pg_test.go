@@ -14,6 +14,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/shoptest"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 func setup(t testing.TB) *pg.DB {
@@ -440,5 +441,27 @@ func TestTheTraceSeesStatements(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"SELECT 1 <nil>"}, seen); d != "" {
 		t.Fatal(d)
+	}
+}
+
+func TestAWriteIsSomethingDoneForARequest(t *testing.T) {
+	t.Parallel()
+	db := setup(t)
+	r := &urgency.Request{Came: time.Now()}
+	ctx := urgency.With(t.Context(), r)
+	if there(t, db, "none") || db.Ping(ctx) != nil {
+		t.Fatal("the database is not itself")
+	}
+	var n int
+	if err := db.Get(ctx, &n, `SELECT 1`); err != nil || r.Begun() {
+		t.Fatalf("a read counts as something done: %v, %v", r.Begun(), err)
+	}
+	if err := db.InTx(ctx, func(tx *pg.Tx) error {
+		if !r.Begun() {
+			t.Error("in a write transaction nothing has been done yet")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

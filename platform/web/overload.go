@@ -29,9 +29,13 @@ type Overload struct {
 const (
 	mostInside = 4096
 	firstLimit = 64
-	opinion    = 4 // answers that make one
-	turns      = 8 // times that a request comes to run, about
+	opinion    = 4               // answers that make one
+	longest    = 5 * time.Second // in which they must come
+	turns      = 8               // times that a request comes to run, about
 )
+
+// leastLimits are of each criticality: a few are no crowd, and somebody must tell how things are.
+var leastLimits = [...]float64{Normal: 2, Sheddable: 1, Critical: 4}
 
 // group is the requests inside of one module elsewhere, or of all that run here. Long polls and streams mostly wait, and are counted
 // by themselves.
@@ -90,6 +94,7 @@ type pace struct {
 	mu     sync.Mutex
 	inside int
 	limit  float64
+	least  float64
 	cut    time.Time // when the limit was last made smaller: answers to those who came before say nothing of it
 
 	// The window, after which the limit is looked at again.
@@ -101,7 +106,7 @@ type pace struct {
 }
 
 func newPace(o Overload, c Criticality) *pace {
-	return &pace{delay: time.Duration(c.Share() * float64(o.Delay)), limit: firstLimit}
+	return &pace{delay: time.Duration(c.Share() * float64(o.Delay)), limit: firstLimit, least: leastLimits[c]}
 }
 
 func (p *pace) enter(now time.Time) bool {
@@ -137,13 +142,13 @@ func (p *pace) look(now time.Time) {
 		p.began = now
 	}
 	age := now.Sub(p.began)
-	if age < p.delay || p.answers < opinion && age < time.Second {
+	if age < p.delay || p.answers < opinion && age < longest {
 		return
 	}
 	n := time.Duration(p.answers)
 	switch {
-	case n > 0 && p.waited > n*p.delay:
-		p.limit = max(1, min(p.limit, float64(p.most))*float64(p.took-p.waited+n*p.delay)/float64(p.took))
+	case n >= opinion && p.waited > n*p.delay:
+		p.limit = max(p.least, min(p.limit, float64(p.most))*float64(p.took-p.waited+n*p.delay)/float64(p.took))
 		p.cut = now
 	case p.full && n > 0: // the faster, the less they waited
 		p.limit = min(mostInside, p.limit*(1.25-0.25*float64(p.waited)/float64(n*p.delay)))
@@ -151,14 +156,6 @@ func (p *pace) look(now time.Time) {
 		p.limit = min(firstLimit, p.limit*1.1)
 	}
 	p.began, p.answers, p.took, p.waited, p.most, p.full = now, 0, 0, 0, p.inside, false
-}
-
-// shed turns the request away.
-func (x *exchange) shed() {
-	if x.server.config.Shed != nil {
-		x.server.config.Shed(x.route.Criticality)
-	}
-	x.fail(errs.Overloaded)
 }
 
 // enter lets the request in and returns what lets it out; false when it has been turned away.
@@ -169,19 +166,19 @@ func (x *exchange) enter() (leave func(), ok bool) {
 	}
 	if x.route.LongPoll || x.route.Stream {
 		if !g.wait() {
-			x.shed()
+			x.fail(errs.Overloaded)
 			return nil, false
 		}
 		return g.endWait, true
 	}
 	entered := time.Now()
 	if !p.enter(entered) {
-		x.shed()
+		x.fail(errs.Overloaded)
 		return nil, false
 	}
 	if !g.take(x.route.Criticality.Share()) {
 		p.leave(entered, entered, 0, false)
-		x.shed()
+		x.fail(errs.Overloaded)
 		return nil, false
 	}
 	return func() {

@@ -123,7 +123,7 @@ func next(t testing.TB, ch <-chan *message.Message) *message.Message {
 	select {
 	case msg := <-ch:
 		return msg
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no message in 20 s")
 		return nil
 	}
@@ -167,7 +167,7 @@ func everyGroup(t *testing.T, s Setup) {
 				case msg := <-ch:
 					ids = append(ids, msg.UUID)
 					msg.Ack()
-				case <-time.After(20 * time.Second):
+				case <-time.After(time.Minute):
 					t.Errorf("%s waits", what)
 					return
 				}
@@ -240,7 +240,7 @@ func broadcast(t *testing.T, s Setup) {
 				case msg := <-ch:
 					ids = append(ids, msg.UUID)
 					msg.Ack()
-				case <-time.After(20 * time.Second):
+				case <-time.After(time.Minute):
 					t.Errorf("instance %d heard only %v", i, ids)
 					return
 				}
@@ -420,7 +420,7 @@ func outage(t *testing.T, s Setup) {
 // waitFor polls cond until it holds, for 20 s.
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for late := time.Now().Add(20 * time.Second); !cond(); pause(t.Context(), 5*time.Millisecond) {
+	for late := time.Now().Add(time.Minute); !cond(); pause(t.Context(), 5*time.Millisecond) {
 		if time.Now().After(late) {
 			t.Fatalf("waited 20 s for %s", what)
 		}

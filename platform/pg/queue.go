@@ -41,7 +41,7 @@ func (q *queue) enter(ctx context.Context) (time.Time, error) {
 	w := &waiter{since: now, ready: make(chan struct{})}
 	if r != nil {
 		w.since = r.Came
-		if q.patience > 0 && !r.Begun() && q.expected(w.since) > time.Duration(r.Share()*float64(q.patience)) {
+		if q.patience > 0 && !r.Begun() && q.tooLong(w.since, time.Duration(r.Share()*float64(q.patience))) {
 			q.mu.Unlock()
 			return now, errs.Overloaded
 		}
@@ -71,15 +71,16 @@ func (q *queue) enter(ctx context.Context) (time.Time, error) {
 	return let, err
 }
 
-// expected is how long a request of that age would wait: as long as it takes to serve who came before it. q.mu is held.
-func (q *queue) expected(since time.Time) time.Duration {
-	before := 1
+// tooLong says that to serve who came before a request of that age takes longer than patience. Two for each connection are no crowd,
+// however slow things are or have just been. q.mu is held.
+func (q *queue) tooLong(since time.Time, patience time.Duration) bool {
+	before := 0
 	for _, w := range q.waiting {
 		if w.since.Before(since) {
 			before++
 		}
 	}
-	return time.Duration(before) * q.usual / time.Duration(q.size)
+	return before >= 2*q.size && time.Duration(before+1)*q.usual/time.Duration(q.size) > patience
 }
 
 // leave gives back the place that was given then.

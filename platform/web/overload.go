@@ -153,7 +153,7 @@ func (p *pace) look(now time.Time) {
 	case p.full && n > 0: // the faster, the less they waited
 		p.limit = min(mostInside, p.limit*(1.25-0.25*float64(p.waited)/float64(n*p.delay)))
 	case !p.full && p.limit < firstLimit:
-		p.limit = min(firstLimit, p.limit*1.1)
+		p.limit = min(firstLimit, p.limit*1.25)
 	}
 	p.began, p.answers, p.took, p.waited, p.most, p.full = now, 0, 0, 0, p.inside, false
 }

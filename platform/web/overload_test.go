@@ -178,6 +178,17 @@ func TestOverload(t *testing.T) {
 				if _, refused, p99 := measure(after, 3*time.Second, func(o outcome) bool { return o.at > 5*time.Second }); refused > 0 || p99 > 5*c.service+50*time.Millisecond {
 					t.Errorf("5 s after: %.3f turned away, p99 %s", refused, p99)
 				}
+				var burst sync.WaitGroup
+				for range 40 {
+					burst.Go(func() {
+						w := &status{header: http.Header{}}
+						p.face.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/list", nil))
+						if w.status != http.StatusOK {
+							t.Errorf("8 s after, one of forty lists at once got %d", w.status)
+						}
+					})
+				}
+				burst.Wait()
 			})
 		})
 	}
@@ -313,8 +324,15 @@ func TestBeingTurnedAwayIsSaidAndCheap(t *testing.T) {
 	refused(web.Sheddable)
 	fill(web.Critical, 2)
 	refused(web.Critical)
+	for range 100 {
+		refused(web.Sheddable)
+	}
 	close(hold)
 	all.Wait()
+	inside.Add(1)
+	if w := send(t, s.Handler(), "GET", fmt.Sprintf("/v1/%d", web.Sheddable), ""); w.Code != 200 {
+		t.Errorf("when all is over, those who were turned away still take places: %d", w.Code)
+	}
 }
 
 func TestWhoIsTurnedAwayFurtherInIsCountedToo(t *testing.T) {

@@ -66,7 +66,7 @@ func TestTheOldestRequestGoesFirst(t *testing.T) {
 
 func TestWhoWouldWaitTooLongIsTurnedAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := &queue{size: 2, patience: 100 * time.Millisecond, usual: 10 * time.Millisecond}
+		q := &queue{size: 2, patience: 100 * time.Millisecond}
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		join := func(ctx context.Context) {
@@ -93,12 +93,13 @@ func TestWhoWouldWaitTooLongIsTurnedAway(t *testing.T) {
 			waiting int
 			refused [3]bool
 		}{
+			{3, [...]bool{urgency.Normal: false, urgency.Sheddable: false, urgency.Critical: false}}, // though each takes a second
 			{10, [...]bool{urgency.Normal: false, urgency.Sheddable: false, urgency.Critical: false}},
 			{12, [...]bool{urgency.Normal: false, urgency.Sheddable: true, urgency.Critical: false}},
 			{16, [...]bool{urgency.Normal: true, urgency.Sheddable: true, urgency.Critical: false}},
 			{20, [...]bool{urgency.Normal: true, urgency.Sheddable: true, urgency.Critical: true}},
-			{3, [...]bool{urgency.Normal: false, urgency.Sheddable: false, urgency.Critical: false}}, // though each takes a second
 		} {
+			q.usual = 10 * time.Millisecond
 			if step.waiting == 3 {
 				q.usual = time.Second
 			}
@@ -121,7 +122,7 @@ func TestWhoWouldWaitTooLongIsTurnedAway(t *testing.T) {
 		r.Begin()
 		join(begun) // waits
 		join(ctx)   // work of the shop's own, too
-		if n := len(q.waiting); n != 5 {
+		if n := len(q.waiting); n != 22 {
 			t.Errorf("%d wait, not what had begun and the shop's own work besides", n)
 		}
 		cancel()

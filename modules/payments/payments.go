@@ -204,8 +204,8 @@ func (m *Module) record(ctx context.Context, id paymentsapi.ID, in Intent, cause
 		if err != nil {
 			return err
 		}
-		if p.State == paymentsapi.Voided || p.State == paymentsapi.Failed { // who asked for a void may not live to end it
-			if err := endVoids(ctx, tx, id, p.State == paymentsapi.Voided, m.Now()); err != nil {
+		if p.State == paymentsapi.Voided || p.State == paymentsapi.Failed { // who asked for a void or a capture may not live to end it
+			if err := endCommands(ctx, tx, id, p.State == paymentsapi.Voided, m.Now()); err != nil {
 				return err
 			}
 		}

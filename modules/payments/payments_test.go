@@ -435,3 +435,31 @@ func TestAKeyOfAnotherCommandVoidsNothing(t *testing.T) {
 		t.Errorf("the capture in the end: %+v, %v", got, err)
 	}
 }
+
+// An order may be cancelled while it is not known whether its capture has reached the provider.
+func TestAVoidEndsACaptureThatNeverArrived(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	pay := authorize(t, b, "tok_approve")
+	capture := paymentsapi.CaptureRequest{Key: "c", ID: pay.ID, Amount: pay.Amount}
+	b.Providers = Providers{}
+	if _, err := b.Capture(b.ctx, capture); !errs.Is(err, errs.NoAnswer) {
+		t.Fatalf("capture: %v", err)
+	}
+	b.Providers = Providers{"simulator": b.Simulator}
+	if got, err := b.Void(b.ctx, paymentsapi.VoidRequest{Key: "v", ID: pay.ID}); err != nil || got.State != paymentsapi.Voided {
+		t.Fatalf("void: %s, %v", got.State, err)
+	}
+	var open struct{ Claimed, Waiting int64 }
+	if err := b.DB.Get(t.Context(), &open, `SELECT p.capture_claimed AS claimed, count(c.key) AS waiting
+		FROM payments.payments p LEFT JOIN payments.commands c ON c.payment = p.id AND c.state = 'initiated'
+		WHERE p.id = $1 GROUP BY p.id`, pay.ID); err != nil {
+		t.Fatal(err)
+	}
+	if open.Claimed != 0 || open.Waiting != 0 {
+		t.Errorf("%d are claimed of nothing, and %d commands wait for ever", open.Claimed, open.Waiting)
+	}
+	if _, err := b.Capture(b.ctx, capture); !errs.Has(err, "capture_declined") {
+		t.Errorf("the capture, asked for again: %v", err)
+	}
+}

@@ -102,11 +102,15 @@ func endCommand(ctx context.Context, tx *pg.Tx, key string, done bool, now time.
 		WHERE key = $1 AND state = 'initiated'`, key, done, now)
 }
 
-// endVoids closes the voids of a payment that has come to its end.
-func endVoids(ctx context.Context, tx *pg.Tx, id paymentsapi.ID, done bool, now time.Time) error {
-	_, err := tx.Exec(ctx, `
-		UPDATE payments.commands SET state = CASE WHEN $2 THEN 'done' ELSE 'refused' END, done_at = $3
-		WHERE payment = $1 AND kind = 'void' AND state = 'initiated'`, id, done, now)
+// endCommands closes what is open of a payment that has come to its end without money: its voids, and captures that never reached the
+// provider or were refused there, whose claims are given back.
+func endCommands(ctx context.Context, tx *pg.Tx, id paymentsapi.ID, voided bool, now time.Time) error {
+	n, err := tx.Exec(ctx, `
+		UPDATE payments.commands SET state = CASE WHEN kind = 'void' AND $2 THEN 'done' ELSE 'refused' END, done_at = $3
+		WHERE payment = $1 AND kind IN ('void', 'capture') AND state = 'initiated'`, id, voided, now)
+	if err == nil && n > 0 {
+		_, err = tx.Exec(ctx, `UPDATE payments.payments SET capture_claimed = captured WHERE id = $1 AND capture_claimed <> captured`, id)
+	}
 	return err
 }
 

@@ -158,6 +158,7 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 	var failed outcome
 	for n := 1; ; n++ {
 		if !e.allow() {
+			e.overload.Taken(request) // it was not turned away for being too much
 			if failed.err == nil {
 				failed.err = errs.New(errs.Unavailable, "circuit_open", "%s has been failing and is given a moment", b.conn.callee)
 			}

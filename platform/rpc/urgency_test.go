@@ -142,3 +142,17 @@ func TestAnUrgencyThatCantBeReadIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestACalleeThatFailsIsNotTakenForOverloaded(t *testing.T) {
+	t.Parallel()
+	s, w := calling(t, rpc.Policy{}, fake{level: func(context.Context, levelRequest) (level, error) { return level{}, errs.Unavailablef("away") }})
+	for range 200 {
+		ctx := urgency.With(t.Context(), &urgency.Request{Came: time.Now()})
+		if _, err := s.Level(ctx, levelRequest{}); errs.Has(err, "overloaded") || !errs.Is(err, errs.Unavailable) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if got := status(t, w); got.Breaker != "open" {
+		t.Errorf("its breaker is %s", got.Breaker)
+	}
+}

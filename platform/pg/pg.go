@@ -121,7 +121,11 @@ func (db *DB) Close() error { return db.x.Close() }
 
 // Ping asks the server for a sign of life.
 func (db *DB) Ping(ctx context.Context) error {
-	since, err := db.queue.enter(ctx)
+	at, ok := ctx.Deadline()
+	if !ok {
+		at = time.Now().Add(db.config.ReadTimeout)
+	}
+	since, err := db.queue.enter(ctx, at)
 	if err != nil {
 		return mapped(err)
 	}
@@ -142,13 +146,17 @@ func (db *DB) Stats() sql.DBStats {
 	return s
 }
 
-// take takes a connection of the pool when it is its turn, and tells when that was; give gives it back.
-func (db *DB) take(ctx context.Context) (c *sqlx.Conn, since time.Time, err error) {
-	since, err = db.queue.enter(ctx)
+// take takes a connection of the pool when it is its turn, and tells when that was; give gives it back. It waits until ctx ends or the
+// time has come. database/sql finds a connection free, so that it is told of the time only and no context is armed.
+func (db *DB) take(ctx context.Context, at time.Time) (c *sqlx.Conn, since time.Time, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, since, mapped(err)
+	}
+	since, err = db.queue.enter(ctx, at)
 	if err != nil {
 		return nil, since, mapped(err)
 	}
-	c, err = db.x.Connx(ctx)
+	c, err = db.x.Connx(deadline{context.WithoutCancel(ctx), at})
 	if err != nil {
 		db.queue.leave(since)
 	}

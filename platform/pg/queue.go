@@ -28,8 +28,8 @@ type queue struct {
 	waited  time.Duration
 }
 
-// enter waits for a place. It returns when it was given, for leave, or ctx's error when that took too long, or errs.Overloaded.
-func (q *queue) enter(ctx context.Context) (time.Time, error) {
+// enter waits for a place, until ctx ends or the time has come. It returns when it was given, for leave, or errs.Overloaded.
+func (q *queue) enter(ctx context.Context, at time.Time) (time.Time, error) {
 	r := urgency.Of(ctx)
 	now := time.Now()
 	q.mu.Lock()
@@ -51,11 +51,15 @@ func (q *queue) enter(ctx context.Context) (time.Time, error) {
 	q.mu.Unlock()
 
 	var err error
+	timer := time.NewTimer(at.Sub(now))
 	select {
 	case <-w.ready:
 	case <-ctx.Done():
 		err = ctx.Err()
+	case <-timer.C:
+		err = context.DeadlineExceeded
 	}
+	timer.Stop()
 	let := time.Now()
 	r.Wait(let, let.Sub(now))
 	q.mu.Lock()

@@ -22,7 +22,7 @@ func request(ctx context.Context, c urgency.Criticality, ago time.Duration) (con
 func TestTheOldestRequestGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &queue{size: 1}
-		held, err := q.enter(t.Context())
+		held, err := q.enter(t.Context(), time.Now().Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestTheOldestRequestGoesFirst(t *testing.T) {
 				if ago == 0 {
 					ctx = t.Context() // work of the shop's own is as old as its wait
 				}
-				given, err := q.enter(ctx)
+				given, err := q.enter(ctx, time.Now().Add(time.Hour))
 				if err != nil {
 					t.Error(err)
 				}
@@ -70,7 +70,7 @@ func TestWhoWouldWaitTooLongIsTurnedAway(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		join := func(ctx context.Context) {
-			all.Go(func() { _, _ = q.enter(ctx) })
+			all.Go(func() { _, _ = q.enter(ctx, time.Now().Add(time.Hour)) })
 			synctest.Wait()
 		}
 		join(ctx)
@@ -79,7 +79,7 @@ func TestWhoWouldWaitTooLongIsTurnedAway(t *testing.T) {
 			asked, r := request(ctx, c, ago)
 			over, end := context.WithTimeout(asked, time.Millisecond)
 			defer end()
-			_, err := q.enter(over)
+			_, err := q.enter(over, time.Now().Add(time.Hour))
 			if errs.Has(err, "overloaded") == errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("got %v", err)
 			}
@@ -133,11 +133,14 @@ func TestWhoWouldWaitTooLongIsTurnedAway(t *testing.T) {
 func TestWhoGivesUpTakesNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &queue{size: 1}
-		held, _ := q.enter(t.Context())
+		held, _ := q.enter(t.Context(), time.Now().Add(time.Hour))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := q.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := q.enter(ctx, time.Now().Add(time.Hour)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got %v", err)
+		}
+		if _, err := q.enter(t.Context(), time.Now().Add(time.Second)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("when its time has come: %v", err)
 		}
 		q.leave(held)
 		if q.busy != 0 || len(q.waiting) != 0 {
@@ -145,11 +148,11 @@ func TestWhoGivesUpTakesNoPlace(t *testing.T) {
 		}
 		// Given a place and cancelled at once, in either order: the place is there again afterwards.
 		for i := range 200 {
-			held, _ := q.enter(t.Context())
+			held, _ := q.enter(t.Context(), time.Now().Add(time.Hour))
 			ctx, cancel := context.WithCancel(t.Context())
 			var one sync.WaitGroup
 			one.Go(func() {
-				if given, err := q.enter(ctx); err == nil {
+				if given, err := q.enter(ctx, time.Now().Add(time.Hour)); err == nil {
 					q.leave(given)
 				}
 			})

@@ -30,14 +30,12 @@ func (d deadline) Deadline() (time.Time, bool) { return d.at, !d.at.IsZero() }
 // read runs f on a connection of the pool, and again on another if that one had gone stale: reading twice does no harm.
 func (db *DB) read(ctx context.Context, f func(context.Context, *sqlx.Conn) error) error {
 	at, ok := ctx.Deadline()
+	patience := at
 	if !ok { // never wait for ever for a free connection
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, db.config.ReadTimeout)
-		defer cancel()
-		at = time.Time{}
+		patience = time.Now().Add(db.config.ReadTimeout)
 	}
 	for {
-		c, since, err := db.take(ctx)
+		c, since, err := db.take(ctx, patience)
 		if err != nil {
 			return err
 		}
@@ -47,7 +45,7 @@ func (db *DB) read(ctx context.Context, f func(context.Context, *sqlx.Conn) erro
 		if err == nil || errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if !again || !broken(err) || ctx.Err() != nil {
+		if !again || !broken(err) || ctx.Err() != nil || !time.Now().Before(patience) {
 			return mappedRead(err)
 		}
 	}
@@ -122,7 +120,8 @@ func pause(ctx context.Context, try int) bool {
 // beginTx takes a connection that answers. A stale one of the pool is dropped for the next: nothing has happened yet.
 func (db *DB) beginTx(ctx, own context.Context) (*Tx, error) {
 	for {
-		c, since, err := db.take(ctx)
+		at, _ := own.Deadline()
+		c, since, err := db.take(ctx, at)
 		if err != nil {
 			return nil, err
 		}

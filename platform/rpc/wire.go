@@ -95,8 +95,10 @@ func (e *endpoint) try(ctx context.Context, token string, body []byte, res any) 
 		return e.judge(unanswered(ctx, err, time.Since(start)))
 	}
 	defer answer.Body.Close()
-	if ms, err := strconv.ParseUint(answer.Header.Get(waitedHeader), 10, 32); err == nil {
-		urgency.Of(ctx).Wait(time.Now(), time.Duration(ms)*time.Millisecond)
+	if waited := answer.Header[waitedHeader]; len(waited) > 0 {
+		if ms, err := strconv.ParseUint(waited[0], 10, 32); err == nil {
+			urgency.Of(ctx).Wait(time.Now(), time.Duration(ms)*time.Millisecond)
+		}
 	}
 	b := buffer()
 	defer release(b)

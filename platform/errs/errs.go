@@ -56,8 +56,13 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.cause }
 
+// CodeOverloaded is the code of Overloaded.
+const CodeOverloaded = "overloaded"
+
 // Overloaded is the refusal of what there is no time for. Nothing has happened, and asking at once again makes it worse.
-var Overloaded = New(Unavailable, "overloaded", "There is more to do than can be done.")
+func Overloaded() *Error {
+	return New(Unavailable, CodeOverloaded, "There is more to do than can be done.")
+}
 
 // New makes a coded error. An empty code means the kind's own name.
 func New(kind Kind, code, format string, args ...any) *Error {

@@ -43,7 +43,7 @@ func (q *queue) enter(ctx context.Context, at time.Time) (time.Time, error) {
 		w.since = r.Came
 		if q.patience > 0 && !r.Begun() && q.tooLong(w.since, time.Duration(r.Share()*float64(q.patience))) {
 			q.mu.Unlock()
-			return now, errs.Overloaded
+			return now, errs.Overloaded()
 		}
 	}
 	heap.Push(&q.waiting, w)

@@ -39,9 +39,12 @@ func (db *DB) read(ctx context.Context, f func(context.Context, *sqlx.Conn) erro
 		if err != nil {
 			return err
 		}
-		again := wasUsed(c)
-		err = f(deadline{context.WithoutCancel(ctx), at}, c)
-		db.give(c, since)
+		again := false
+		err = func() error {
+			defer db.give(c, since) // whatever happens in f
+			again = wasUsed(c)
+			return f(deadline{context.WithoutCancel(ctx), at}, c)
+		}()
 		if err == nil || errors.Is(err, sql.ErrNoRows) {
 			return err
 		}

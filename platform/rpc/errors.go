@@ -163,7 +163,7 @@ func refused(answer *http.Response, body []byte) outcome {
 	switch {
 	case answer.Header.Get(retriedHeader) != "":
 		return outcome{err: final(e)}
-	case e.Code == errs.Overloaded.Code: // it is well, and to ask again would be more of what it has too much of
+	case e.Code == errs.CodeOverloaded: // it is well, and to ask again would be more of what it has too much of
 		return outcome{err: final(e)}
 	case e.Kind == errs.Unavailable && w.Code != "unimplemented":
 		return outcome{err: e, retry: true, health: sick}

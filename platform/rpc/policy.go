@@ -3,13 +3,14 @@ package rpc
 import (
 	"cmp"
 	"context"
-	"github.com/banyan-shop/banyan/platform/urgency"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // Policy bounds what the calls of this process may do to a callee elsewhere, and what a failing callee may do to this process.

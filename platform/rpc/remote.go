@@ -153,7 +153,7 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 	defer e.leave()
 	request := urgency.Of(ctx)
 	if !e.overload.Allow(request, time.Now()) {
-		return none, final(errs.Overloaded)
+		return none, final(errs.Overloaded())
 	}
 	var failed outcome
 	for n := 1; ; n++ {
@@ -167,7 +167,7 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 		var res Res
 		failed = e.try(ctx, token, body, &res)
 		switch {
-		case errs.Has(failed.err, errs.Overloaded.Code):
+		case errs.Has(failed.err, errs.CodeOverloaded):
 			return none, failed.err
 		case b.method.mark != Idempotent && !errs.Is(failed.err, errs.Unavailable):
 			request.Begin()

@@ -64,7 +64,7 @@ func TestAWriteElsewhereIsSomethingDone(t *testing.T) {
 	for _, c := range []struct {
 		err  *errs.Error
 		done bool
-	}{{nil, true}, {errs.Overloaded, false}, {errs.Unavailablef("away"), false}, {errs.New(errs.NoAnswer, "", "perhaps"), true}, {errs.Conflictf("", "no"), true}} {
+	}{{nil, true}, {errs.Overloaded(), false}, {errs.Unavailablef("away"), false}, {errs.New(errs.NoAnswer, "", "perhaps"), true}, {errs.Conflictf("", "no"), true}} {
 		fail.Store(c.err)
 		r := &urgency.Request{Came: time.Now()}
 		_, _ = s.Adjust(urgency.With(t.Context(), r), levelRequest{})
@@ -83,7 +83,7 @@ func TestAnOverloadedCalleeIsAskedLessAndIsNotBroken(t *testing.T) {
 			return level{}, nil
 		}
 		tries.Add(1)
-		return level{}, errs.Overloaded
+		return level{}, errs.Overloaded()
 	}})
 	ask := func(c urgency.Criticality) error {
 		_, err := s.Level(urgency.With(t.Context(), &urgency.Request{Criticality: c, Came: time.Now()}), levelRequest{})

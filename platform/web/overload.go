@@ -37,54 +37,40 @@ const (
 // leastLimits are of each criticality: a few are no crowd, and somebody must tell how things are.
 var leastLimits = [...]float64{Normal: 2, Sheddable: 1, Critical: 4}
 
-// group is the requests inside of one module elsewhere, or of all that run here. Long polls and streams mostly wait, and are counted
-// by themselves.
-type group struct {
-	most int
-
-	mu      sync.Mutex
-	inside  int
-	waiting int
-}
+// group is the requests of one module elsewhere, or of all that run here. Long polls and streams mostly wait, and are counted by
+// themselves.
+type group struct{ inside, waiting places }
 
 func newGroup(o Overload) *group {
-	if o.Max <= 0 {
-		o.Max = mostInside
+	most := o.Max
+	if most <= 0 {
+		most = mostInside
 	}
-	return &group{most: o.Max}
+	return &group{places{most: most}, places{most: most}}
+}
+
+type places struct {
+	most int
+
+	mu    sync.Mutex
+	taken int
 }
 
 // take takes a place if fewer than this share of all are taken.
-func (g *group) take(share float64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if float64(g.inside) >= share*float64(g.most) {
+func (p *places) take(share float64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if float64(p.taken) >= share*float64(p.most) {
 		return false
 	}
-	g.inside++
+	p.taken++
 	return true
 }
 
-func (g *group) give() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inside--
-}
-
-func (g *group) wait() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.waiting >= g.most {
-		return false
-	}
-	g.waiting++
-	return true
-}
-
-func (g *group) endWait() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting--
+func (p *places) give() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
 }
 
 // pace is how many requests of a route may be inside, and what is known of them.
@@ -165,24 +151,24 @@ func (x *exchange) enter() (leave func(), ok bool) {
 		return func() {}, true
 	}
 	if x.route.LongPoll || x.route.Stream {
-		if !g.wait() {
-			x.fail(errs.Overloaded)
+		if !g.waiting.take(1) {
+			x.fail(errs.Overloaded())
 			return nil, false
 		}
-		return g.endWait, true
+		return g.waiting.give, true
 	}
 	entered := time.Now()
 	if !p.enter(entered) {
-		x.fail(errs.Overloaded)
+		x.fail(errs.Overloaded())
 		return nil, false
 	}
-	if !g.take(x.route.Criticality.Share()) {
+	if !g.inside.take(x.route.Criticality.Share()) {
 		p.leave(entered, entered, 0, false)
-		x.fail(errs.Overloaded)
+		x.fail(errs.Overloaded())
 		return nil, false
 	}
 	return func() {
-		g.give()
+		g.inside.give()
 		waited := x.urgent.Waited()
 		if queued := x.server.config.Overload.Queued; queued != nil {
 			waited += turns * queued()

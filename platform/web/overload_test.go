@@ -333,7 +333,7 @@ func TestWhoIsTurnedAwayFurtherInIsCountedToo(t *testing.T) {
 	var shed []web.Criticality
 	s := faced(t, web.Config{Shed: func(c web.Criticality) { shed = append(shed, c) }}, func(r *web.Router) {
 		web.Get(r, "/v1/list", web.Public, web.Route{ID: "list", Criticality: web.Sheddable}, func(context.Context, *struct{}) (*web.Reply[string], error) {
-			return nil, fmt.Errorf("read the list: %w", errs.Overloaded)
+			return nil, fmt.Errorf("read the list: %w", errs.Overloaded())
 		})
 	})
 	w := send(t, s.Handler(), "GET", "/v1/list", "")

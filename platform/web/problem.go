@@ -81,7 +81,7 @@ func (x *exchange) fail(err error) {
 	if status >= http.StatusInternalServerError && err != errPanicked && !unlogged[e.Code] {
 		x.server.log.ErrorContext(x.Context(), "request failed", "request", x.id, "route", x.routeName(), "code", e.Code, "err", err)
 	}
-	if e.Code == errs.Overloaded.Code && x.server.config.Shed != nil && x.route != nil {
+	if e.Code == errs.CodeOverloaded && x.server.config.Shed != nil && x.route != nil {
 		x.server.config.Shed(x.route.Criticality) // at the door, or at a pool, here or in a module that was called
 	}
 	detail := e.Message

@@ -54,7 +54,7 @@ func TestRaces(t *testing.T) {
 			r := bootAll(t, placement, time.Now, map[string]string{
 				"secret": worldSecret, "orders.poll": "50ms", "payments.poll": "50ms", "payments.late_webhook": "200ms", "notifications.poll": "50ms", "users.login_delays": "false",
 			})
-			r.movesOn = []string{"payments.Refund"} // what has been given back of a payment, of several cancellations at once
+			r.refundsAtOnce = true
 			for _, race := range races {
 				t.Run(race.name, func(t *testing.T) {
 					t.Parallel()

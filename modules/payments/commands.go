@@ -133,7 +133,10 @@ func (m *Module) book(ctx context.Context, c command, done bool) (p payment, err
 		if err != nil {
 			return err
 		}
-		if n == 0 { // another try of the same key booked it
+		if n == 0 { // another try of the same key booked it, or a void ended it
+			if first, err := commandByKey(ctx, tx, c.Key); err != nil || done && first.State != "done" {
+				return errors.Join(err, fmt.Errorf("the provider did what was %s", first.State))
+			}
 			p, err = paymentByID(ctx, tx, c.Payment)
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/ids"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 // Signer makes access tokens with one key.
@@ -259,7 +260,7 @@ func (k *keyCache) refresh(ctx context.Context) bool {
 	k.mu.Unlock()
 
 	// Its own deadline: one impatient client must not use up the minute's only try.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(urgency.Own(context.WithoutCancel(ctx)), 5*time.Second)
 	defer cancel()
 	set, err := k.source(ctx)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/errs"
 	"github.com/banyan-shop/banyan/platform/ids"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 const (
@@ -167,7 +168,7 @@ func (v *Verifier) askAPIKey(ctx context.Context, hash string, known bool) (know
 		if latest := time.Now().Add(apiKeyPatience); !ok || latest.Before(until) {
 			until = latest
 		}
-		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+		ctx, cancel := context.WithDeadline(urgency.Own(context.WithoutCancel(ctx)), until)
 		defer cancel()
 		k, err := a.ask(ctx, hash)
 		if err == nil && k.ID == "" {

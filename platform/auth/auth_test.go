@@ -23,6 +23,7 @@ import (
 
 	"github.com/banyan-shop/banyan/platform/auth"
 	"github.com/banyan-shop/banyan/platform/errs"
+	"github.com/banyan-shop/banyan/platform/urgency"
 )
 
 var ann = auth.Identity{User: "usr_ann", Session: "ses_1", Roles: []string{"customer"}, Scopes: []string{"orders:read", "catalog:write"}}
@@ -58,7 +59,10 @@ func (b *bundle) fail(err error)       { b.mu.Lock(); b.broken = err; b.mu.Unloc
 func (b *bundle) fetches() int         { b.mu.Lock(); defer b.mu.Unlock(); return b.fetched }
 func (b *bundle) set(k auth.Keys)      { b.mu.Lock(); b.keys = k; b.mu.Unlock() }
 
-func (b *bundle) source(context.Context) (auth.JWKS, error) {
+func (b *bundle) source(ctx context.Context) (auth.JWKS, error) {
+	if urgency.Of(ctx) != nil {
+		return auth.JWKS{}, errors.New("asked for one customer, who may be turned away, in place of all")
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fetched++
@@ -77,7 +81,7 @@ func (b *bundle) token(t testing.TB) string {
 }
 
 func (b *bundle) code(token string) string {
-	_, err := b.Verify(context.Background(), token)
+	_, err := b.Verify(urgency.With(context.Background(), &urgency.Request{}), token)
 	return errs.CodeOf(err)
 }
 

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -143,10 +142,8 @@ func (f *forward) receive(r *http.Response) error {
 		return errs.New(errs.Unavailable, "not_served", "%s is not where it was thought to be", f.module).Because(errRefused)
 	}
 	delete(h, "Banyan-Draining") // that process drains, not this one
-	if waited := h[web.WaitedHeader]; len(waited) > 0 {
-		if ms, err := strconv.ParseUint(waited[0], 10, 32); err == nil {
-			urgency.Of(r.Request.Context()).Wait(time.Now(), time.Duration(ms)*time.Millisecond)
-		}
+	if report := h[web.WaitedHeader]; len(report) > 0 {
+		urgency.Of(r.Request.Context()).Learn(report[0], time.Now())
 		delete(h, web.WaitedHeader)
 	}
 	if r.StatusCode >= http.StatusInternalServerError && h.Get("Content-Type") != "application/problem+json" {

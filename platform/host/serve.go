@@ -20,6 +20,7 @@ import (
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/telemetry"
+	"github.com/banyan-shop/banyan/platform/urgency"
 	"github.com/banyan-shop/banyan/platform/web"
 )
 
@@ -307,7 +308,7 @@ func (h *Host) Ready(ctx context.Context) web.Readiness {
 	if time.Since(h.ready.at) < time.Second {
 		return h.ready.last
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := context.WithTimeout(urgency.Own(context.WithoutCancel(ctx)), time.Second) // to be full is not to be away
 	defer cancel()
 	found := web.Readiness{Modules: map[string]string{}}
 	for _, i := range h.instances {

@@ -59,6 +59,9 @@ func Once[Res any](ctx context.Context, db *DB, op Operation, fn func(tx *Tx) (R
 		return res, nil
 	}
 
+	if errs.Has(err, errs.CodeOverloaded) { // to look would be to stand in the same queue
+		return none, err
+	}
 	// The caller may have gone, but whoever asked for the write wants to know.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.config.TxTimeout)
 	defer cancel()

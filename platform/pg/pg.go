@@ -119,20 +119,6 @@ func (db *DB) Schema() string { return db.schema }
 // Close waits for running queries and closes the pool.
 func (db *DB) Close() error { return db.x.Close() }
 
-// Ping asks the server for a sign of life.
-func (db *DB) Ping(ctx context.Context) error {
-	at, ok := ctx.Deadline()
-	if !ok {
-		at = time.Now().Add(db.config.ReadTimeout)
-	}
-	since, err := db.queue.enter(ctx, at)
-	if err != nil {
-		return mapped(err)
-	}
-	defer db.queue.leave(since)
-	return mapped(db.x.PingContext(ctx))
-}
-
 // Counts is how many round trips (statements, BEGIN, COMMIT, and each PREPARE of a new connection) and how many write
 // transactions this pool has made. The bench prints them per request.
 func (db *DB) Counts() (queries, transactions int64) {

@@ -40,7 +40,9 @@ func (q *queue) enter(ctx context.Context, at time.Time) (time.Time, error) {
 	}
 	w := &waiter{since: now, ready: make(chan struct{})}
 	if r != nil {
-		w.since = r.Came
+		if !r.Came.IsZero() {
+			w.since = r.Came
+		}
 		if q.patience > 0 && !r.Begun() && q.tooLong(w.since, time.Duration(r.Share()*float64(q.patience))) {
 			q.mu.Unlock()
 			return now, errs.Overloaded()

@@ -45,7 +45,7 @@ type guard struct {
 	budget   budget
 	overload urgency.Throttle
 
-	calls, failures, retries, opens, full, open, inFlight atomic.Int64
+	calls, failures, retries, opens, full, spared, open, inFlight atomic.Int64
 }
 
 func newGuard(p Policy, changed func(from, to string)) *guard {

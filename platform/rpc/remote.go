@@ -134,6 +134,11 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 	if e.err != nil {
 		return none, e.err
 	}
+	request := urgency.Of(ctx)
+	if !e.overload.Allow(request, time.Now()) {
+		e.spared.Add(1)
+		return none, final(errs.Overloaded())
+	}
 	body, err := json.Marshal(&r)
 	if err != nil {
 		return none, internal(err)
@@ -151,14 +156,10 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 		return none, final(errs.New(errs.Unavailable, "bulkhead_full", "%s has as many calls of ours under way as it may", b.conn.callee))
 	}
 	defer e.leave()
-	request := urgency.Of(ctx)
-	if !e.overload.Allow(request, time.Now()) {
-		return none, final(errs.Overloaded())
-	}
 	var failed outcome
+	var doubt error // of an earlier try: it may have happened, whatever a later one says
 	for n := 1; ; n++ {
 		if !e.allow() {
-			e.overload.Taken(request) // it was not turned away for being too much
 			if failed.err == nil {
 				failed.err = errs.New(errs.Unavailable, "circuit_open", "%s has been failing and is given a moment", b.conn.callee)
 			}
@@ -167,14 +168,18 @@ func (b *binding[Req, Res]) send(ctx context.Context, r Req) (Res, error) {
 		var res Res
 		failed = e.try(ctx, token, body, &res)
 		switch {
-		case errs.Has(failed.err, errs.CodeOverloaded):
-			return none, failed.err
-		case b.method.mark != Idempotent && !errs.Is(failed.err, errs.Unavailable):
-			request.Begin()
-		}
-		e.overload.Taken(request)
-		if failed.err == nil {
+		case failed.err == nil:
 			return res, nil
+		case errs.Has(failed.err, errs.CodeOverloaded):
+			e.overload.Refused(request)
+		case errs.Is(failed.err, errs.NoAnswer):
+			doubt = failed.err
+			if b.method.mark != Idempotent {
+				request.Begin()
+			}
+		}
+		if doubt != nil && errs.Is(failed.err, errs.Unavailable) {
+			failed.err = doubt
 		}
 		if b.method.mark == NotRepeatable || !failed.retry {
 			return none, failed.err

@@ -26,6 +26,7 @@ type stats struct {
 var kinds = [...]errs.Kind{
 	errs.Malformed, errs.Unauthenticated, errs.Declined, errs.Forbidden, errs.NotFound, errs.Conflict, errs.PreconditionFailed, errs.TooLarge,
 	errs.Invalid, errs.PreconditionRequired, errs.RateLimited, errs.Internal, errs.Unavailable, errs.NoAnswer,
+	errs.CodeOverloaded, // of those unavailable, what is no failure but meant
 }
 
 // bounds of the duration buckets in seconds: a plain call takes microseconds, one with a database milliseconds.
@@ -33,6 +34,9 @@ var bounds = [...]float64{0.000_01, 0.000_1, 0.001, 0.002_5, 0.005, 0.01, 0.025,
 
 func (s *stats) failed(err error) {
 	kind := errs.KindOf(err)
+	if errs.Has(err, errs.CodeOverloaded) {
+		kind = errs.CodeOverloaded
+	}
 	for i, k := range kinds {
 		if k == kind {
 			s.failures[i].Add(1)
@@ -81,6 +85,7 @@ type RemoteStatus struct {
 	Opens       int64  `json:"opens"`        // of the breaker
 	CircuitOpen int64  `json:"circuit_open"` // tries the breaker refused
 	Full        int64  `json:"full"`         // calls the bulkhead refused
+	Spared      int64  `json:"spared"`       // calls it was not asked, having turned most away
 }
 
 // Remotes is the status of every callee elsewhere that somebody here calls, by name.
@@ -93,7 +98,7 @@ func (w *Wiring) Remotes() []RemoteStatus {
 		list = append(list, RemoteStatus{
 			Callee: r.callee, Base: r.base, Breaker: r.breaker.State().String(), InFlight: r.inFlight.Load(), Concurrent: r.policy.Concurrent,
 			Calls: r.calls.Load(), Failures: r.failures.Load(), Retries: r.retries.Load(), Opens: r.opens.Load(),
-			CircuitOpen: r.open.Load(), Full: r.full.Load(),
+			CircuitOpen: r.open.Load(), Full: r.full.Load(), Spared: r.spared.Load(),
 		})
 	}
 	slices.SortFunc(list, func(a, b RemoteStatus) int { return cmp.Compare(a.Callee, b.Callee) })
@@ -116,6 +121,7 @@ var remoteMetrics = []struct {
 	{remoteDesc("bulkhead_in_use", "Calls under way at a callee."), prometheus.GaugeValue, func(r RemoteStatus) float64 { return float64(r.InFlight) }},
 	{remoteDesc("bulkhead_max", "Calls that may be under way at a callee."), prometheus.GaugeValue, func(r RemoteStatus) float64 { return float64(r.Concurrent) }},
 	{remoteDesc("bulkhead_refused_total", "Calls that a full bulkhead refused."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Full) }},
+	{remoteDesc("spared_total", "Calls that an overloaded callee was not asked, having turned most away."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Spared) }},
 	{remoteDesc("remote_calls_total", "Calls to a callee elsewhere."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Calls) }},
 	{remoteDesc("remote_failures_total", "Tries that a callee elsewhere did not answer, or said it could not."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Failures) }},
 	{remoteDesc("retries_total", "Retries of calls to a callee elsewhere."), prometheus.CounterValue, func(r RemoteStatus) float64 { return float64(r.Retries) }},

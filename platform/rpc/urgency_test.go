@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -55,21 +56,27 @@ func TestACalleeKnowsHowUrgentTheRequestIs(t *testing.T) {
 func TestAWriteElsewhereIsSomethingDone(t *testing.T) {
 	t.Parallel()
 	var fail atomic.Pointer[errs.Error]
-	s, _ := calling(t, rpc.Policy{}, fake{level: func(context.Context, levelRequest) (level, error) {
+	s, _ := calling(t, rpc.Policy{}, fake{level: func(ctx context.Context, _ levelRequest) (level, error) {
 		if err := fail.Load(); err != nil {
 			return level{}, err
 		}
+		urgency.Of(ctx).Begin()
 		return level{}, nil
 	}})
 	for _, c := range []struct {
 		err  *errs.Error
 		done bool
-	}{{nil, true}, {errs.Overloaded(), false}, {errs.Unavailablef("away"), false}, {errs.New(errs.NoAnswer, "", "perhaps"), true}, {errs.Conflictf("", "no"), true}} {
+	}{{nil, true}, {errs.Overloaded(), false}, {errs.Unavailablef("away"), false}, {errs.New(errs.NoAnswer, "", "perhaps"), true}, {errs.Conflictf("", "no"), false}} {
 		fail.Store(c.err)
 		r := &urgency.Request{Came: time.Now()}
 		_, _ = s.Adjust(urgency.With(t.Context(), r), levelRequest{})
 		if r.Begun() != c.done {
 			t.Errorf("after %v something has been done: %v", c.err, r.Begun())
+		}
+		r = &urgency.Request{Came: time.Now()} // an idempotent call may be a write too: the callee says what it was
+		_, _ = s.Level(urgency.With(t.Context(), r), levelRequest{})
+		if done := c.err == nil; r.Begun() != done {
+			t.Errorf("after an idempotent call with %v something has been done: %v", c.err, r.Begun())
 		}
 	}
 }
@@ -154,5 +161,38 @@ func TestACalleeThatFailsIsNotTakenForOverloaded(t *testing.T) {
 	}
 	if got := status(t, w); got.Breaker != "open" {
 		t.Errorf("its breaker is %s", got.Breaker)
+	}
+}
+
+func TestADoubtOutlastsARefusal(t *testing.T) {
+	t.Parallel()
+	internal := tokens(t)
+	callee, serve := process(t, internal, nil)
+	mount(callee.Server("stock"), fake{level: func(context.Context, levelRequest) (level, error) { return level{}, errs.Overloaded() }})
+	base := serve()
+	var tries atomic.Int64
+	w, _ := process(t, internal, map[string]rpc.Remote{"stock": {Base: base, Transport: carrier(func(r *http.Request) (*http.Response, error) {
+		if tries.Add(1) == 1 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})}})
+	if _, err := dial(w.Dialer("orders")).Level(t.Context(), levelRequest{}); !errs.Is(err, errs.NoAnswer) || tries.Load() != 2 {
+		t.Errorf("after %d tries, of which the first may have done it: %v", tries.Load(), err)
+	}
+}
+
+func TestWhatIsMeantIsNoFailure(t *testing.T) {
+	t.Parallel()
+	s, w := calling(t, rpc.Policy{}, fake{level: func(context.Context, levelRequest) (level, error) { return level{}, errs.Overloaded() }})
+	for range 100 {
+		_, _ = s.Level(urgency.With(t.Context(), &urgency.Request{Came: time.Now()}), levelRequest{})
+	}
+	text := gathered(t, w)
+	if !strings.Contains(text, `kind="overloaded"`) || strings.Contains(text, `kind="unavailable"`) {
+		t.Errorf("refusals are counted as failures:\n%s", text)
+	}
+	if got := status(t, w); got.Spared == 0 || got.Spared == 100 {
+		t.Errorf("%d of 100 calls were spared", got.Spared)
 	}
 }

@@ -39,7 +39,7 @@ const (
 
 	retriedHeader = "Rpc-Retried" // see finalCause
 	urgencyHeader = "Rpc-Urgency" // of the request that the call is made for, see package urgency
-	waitedHeader  = "Rpc-Waited"  // for how many milliseconds it has waited at the callee
+	reportHeader  = "Rpc-Waited"  // what came of it at the callee
 )
 
 // Header values that never change are shared: net/http only reads them.
@@ -95,10 +95,8 @@ func (e *endpoint) try(ctx context.Context, token string, body []byte, res any) 
 		return e.judge(unanswered(ctx, err, time.Since(start)))
 	}
 	defer answer.Body.Close()
-	if waited := answer.Header[waitedHeader]; len(waited) > 0 {
-		if ms, err := strconv.ParseUint(waited[0], 10, 32); err == nil {
-			urgency.Of(ctx).Wait(time.Now(), time.Duration(ms)*time.Millisecond)
-		}
+	if report := answer.Header[reportHeader]; len(report) > 0 {
+		urgency.Of(ctx).Learn(report[0], time.Now())
 	}
 	b := buffer()
 	defer release(b)
@@ -149,7 +147,11 @@ func (e *endpoint) newRequest(ctx context.Context, now time.Time, token string, 
 
 // urgencyOf is a request in a header: its criticality, its age in milliseconds, and whether it has begun.
 func urgencyOf(q *urgency.Request, now time.Time) string {
-	text := q.String() + " " + strconv.FormatInt(now.Sub(q.Came).Milliseconds(), 10)
+	age := int64(0)
+	if !q.Came.IsZero() {
+		age = now.Sub(q.Came).Milliseconds()
+	}
+	text := q.String() + " " + strconv.FormatInt(age, 10)
 	if q.Begun() {
 		text += " begun"
 	}
@@ -245,10 +247,8 @@ func serveHTTP[Req, Res any](s *Server, m *Method[Req, Res], f func(context.Cont
 		if failpoint.Enabled {
 			failpoint.Hit("rpc." + m.name + ".after")
 		}
-		if d.request != nil {
-			if ms := d.request.Waited().Milliseconds(); ms > 0 {
-				w.Header()[waitedHeader] = []string{strconv.FormatInt(ms, 10)}
-			}
+		if report := d.request.Report(); report != "" {
+			w.Header()[reportHeader] = []string{report}
 		}
 		if err == nil {
 			err = write(w, http.StatusOK, &res)

@@ -6,6 +6,8 @@ package urgency
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,7 +46,7 @@ func Parse(word string) (Criticality, bool) {
 // Request is one of a customer. What has none is work of the shop's own, which nobody turns away.
 type Request struct {
 	Criticality
-	Came time.Time
+	Came time.Time // zero: whatever is done for it is as old as its own wait, for one that lasts, such as a long poll
 
 	begun atomic.Bool
 
@@ -85,11 +87,45 @@ func (r *Request) Waited() time.Duration {
 	return r.waited
 }
 
+// Report tells who asked for something to be done for the request what came of it there: for how many milliseconds it waited, and
+// whether it has begun; "" if there is nothing to tell.
+func (r *Request) Report() string {
+	if r == nil {
+		return ""
+	}
+	ms := r.Waited().Milliseconds()
+	switch {
+	case r.Begun():
+		return strconv.FormatInt(ms, 10) + begun
+	case ms > 0:
+		return strconv.FormatInt(ms, 10)
+	}
+	return ""
+}
+
+const begun = " begun"
+
+// Learn reads the Report of somebody who has done something for the request just now. What can't be read is left out. r may be nil.
+func (r *Request) Learn(report string, now time.Time) {
+	text, done := strings.CutSuffix(report, begun)
+	ms, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return
+	}
+	r.Wait(now, time.Duration(ms)*time.Millisecond)
+	if done {
+		r.Begin()
+	}
+}
+
 // Key finds the *Request in a context. A context of one's own may answer to it.
 type Key struct{}
 
 // With says that what is done with ctx is done for r.
 func With(ctx context.Context, r *Request) context.Context { return context.WithValue(ctx, Key{}, r) }
+
+// Own says that what is done with ctx is the shop's own work, or that of many: nobody is to be turned away for one of them.
+func Own(ctx context.Context) context.Context { return With(ctx, nil) }
 
 // Of is the request that ctx is of, nil for work of the shop's own.
 func Of(ctx context.Context) *Request {

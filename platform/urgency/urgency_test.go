@@ -41,6 +41,9 @@ func TestAContextKnowsItsRequest(t *testing.T) {
 	if got := urgency.Of(context.Background()); got != nil {
 		t.Errorf("got %v of nobody's context", got)
 	}
+	if got := urgency.Of(urgency.Own(urgency.With(t.Context(), r))); got != nil {
+		t.Errorf("the shop's own work is that of %v", got)
+	}
 	for _, c := range []urgency.Criticality{urgency.Normal, urgency.Sheddable, urgency.Critical} {
 		if got, ok := urgency.Parse(c.String()); got != c || !ok {
 			t.Errorf("%s is read as %s, %v", c, got, ok)
@@ -65,8 +68,8 @@ func TestAThrottleLetsTwiceThroughWhatIsTaken(t *testing.T) {
 					continue
 				}
 				let++
-				if float64(i%100) < taken*100 {
-					throttle.Taken(r)
+				if float64(i%100) >= taken*100 {
+					throttle.Refused(r)
 				}
 			}
 			return float64(let) / float64(n)
@@ -93,4 +96,39 @@ func TestAThrottleLetsTwiceThroughWhatIsTaken(t *testing.T) {
 			t.Errorf("%.2f are let through some seconds after all is well", share)
 		}
 	})
+}
+
+func TestAReportIsLearnt(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, c := range []struct {
+		waited time.Duration
+		begun  bool
+		text   string
+	}{{0, false, ""}, {300 * time.Microsecond, false, ""}, {40 * time.Millisecond, false, "40"}, {0, true, "0 begun"}, {7 * time.Millisecond, true, "7 begun"}} {
+		there, here := &urgency.Request{}, &urgency.Request{}
+		there.Wait(now, c.waited)
+		if c.begun {
+			there.Begin()
+		}
+		if got := there.Report(); got != c.text {
+			t.Errorf("%+v is reported as %q", c, got)
+		}
+		here.Learn(there.Report(), now)
+		if here.Waited() != c.waited.Truncate(time.Millisecond) || here.Begun() != c.begun {
+			t.Errorf("%q is learnt as %s, %v", c.text, here.Waited(), here.Begun())
+		}
+	}
+	here := &urgency.Request{}
+	for _, text := range []string{"soon", "-3", " begun", "12 done", "99999999999"} {
+		here.Learn(text, now)
+	}
+	if here.Waited() != 0 || here.Begun() {
+		t.Errorf("from nonsense: %s, %v", here.Waited(), here.Begun())
+	}
+	var nobody *urgency.Request
+	nobody.Learn("12 begun", now)
+	if text := nobody.Report(); text != "" {
+		t.Errorf("nobody reports %q", text)
+	}
 }

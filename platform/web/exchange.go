@@ -37,6 +37,7 @@ type exchange struct {
 	c        echo.Context // not to be used after run
 	carrier  carrier
 	ctx      exchangeContext
+	started  time.Time
 	urgent   urgency.Request
 	id       string
 	idHeader [1]string
@@ -103,7 +104,7 @@ type answer struct {
 // face is the one middleware: what holds for every request, found or not.
 func (s *Server) face(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		x := &exchange{server: s, c: c, urgent: urgency.Request{Came: time.Now()}}
+		x := &exchange{server: s, c: c, started: time.Now()}
 		x.carrier, x.ctx = carrier{c, x}, exchangeContext{c.Request().Context(), x}
 		x.run(next)
 		return nil
@@ -170,7 +171,7 @@ func (x *exchange) end() {
 		if x.abandoned {
 			status = 499
 		}
-		o := Observed{Method: x.method(), Route: x.routeName(), Forwarded: x.vouched, Status: status, Took: time.Since(x.urgent.Came)}
+		o := Observed{Method: x.method(), Route: x.routeName(), Forwarded: x.vouched, Status: status, Took: time.Since(x.started)}
 		if x.route != nil {
 			o.Module = x.route.module
 		}
@@ -186,6 +187,9 @@ func (x *exchange) serve(sv *served) {
 	}
 	rt := sv.route
 	x.served, x.route, x.urgent.Criticality = sv, rt, rt.Criticality
+	if !rt.LongPoll && !rt.Stream { // which are old, and in no hurry
+		x.urgent.Came = x.started
+	}
 	if sv.killed.Load() {
 		x.fail(errKilled)
 		return
@@ -389,8 +393,8 @@ func (x *exchange) checkType(h http.Header) error {
 func (x *exchange) finish() {
 	x.finished = true
 	if x.vouched {
-		if ms := x.urgent.Waited().Milliseconds(); ms > 0 {
-			x.c.Response().Header()[WaitedHeader] = []string{strconv.FormatInt(ms, 10)}
+		if report := x.urgent.Report(); report != "" {
+			x.c.Response().Header()[WaitedHeader] = []string{report}
 		}
 	}
 	switch {

@@ -26,6 +26,13 @@ type Overload struct {
 	Queued func() time.Duration
 }
 
+func (o Overload) most() int {
+	if o.Max > 0 {
+		return o.Max
+	}
+	return mostInside
+}
+
 const (
 	mostInside = 4096
 	firstLimit = 64
@@ -41,13 +48,7 @@ var leastLimits = [...]float64{Normal: 2, Sheddable: 1, Critical: 4}
 // themselves.
 type group struct{ inside, waiting places }
 
-func newGroup(o Overload) *group {
-	most := o.Max
-	if most <= 0 {
-		most = mostInside
-	}
-	return &group{places{most: most}, places{most: most}}
-}
+func newGroup(o Overload) *group { return &group{places{most: o.most()}, places{most: o.most()}} }
 
 type places struct {
 	most int
@@ -79,8 +80,9 @@ type pace struct {
 
 	mu     sync.Mutex
 	inside int
-	limit  float64
+	limit  float64 // from least to max
 	least  float64
+	max    float64
 	cut    time.Time // when the limit was last made smaller: answers to those who came before say nothing of it
 
 	// The window, after which the limit is looked at again.
@@ -92,7 +94,7 @@ type pace struct {
 }
 
 func newPace(o Overload, c Criticality) *pace {
-	return &pace{delay: time.Duration(c.Share() * float64(o.Delay)), limit: firstLimit, least: leastLimits[c]}
+	return &pace{delay: time.Duration(c.Share() * float64(o.Delay)), limit: firstLimit, least: leastLimits[c], max: float64(o.most())}
 }
 
 func (p *pace) enter(now time.Time) bool {
@@ -137,7 +139,7 @@ func (p *pace) look(now time.Time) {
 		p.limit = max(p.least, min(p.limit, float64(p.most))*float64(p.took-p.waited+n*p.delay)/float64(p.took))
 		p.cut = now
 	case p.full && n > 0: // the faster, the less they waited
-		p.limit = min(mostInside, p.limit*(1.25-0.25*float64(p.waited)/float64(n*p.delay)))
+		p.limit = min(p.max, p.limit*(1.25-0.25*float64(min(p.waited, n*p.delay))/float64(n*p.delay)))
 	case !p.full && p.limit < firstLimit:
 		p.limit = min(firstLimit, p.limit*1.25)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -374,5 +375,70 @@ func TestWhoIsTurnedAwayTakesNoPlace(t *testing.T) {
 	all.Wait()
 	if w := send(t, s.Handler(), "GET", "/v1/list", ""); w.Code != 200 {
 		t.Errorf("when all is over: %d", w.Code)
+	}
+}
+
+// TestARouteThatIsAskedForSeldomComesBack after others have made everybody wait for long.
+func TestARouteThatIsAskedForSeldomComesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var slow atomic.Bool
+		s := faced(t, web.Config{Overload: web.Overload{Delay: 100 * time.Millisecond}}, func(r *web.Router) {
+			web.Get(r, "/v1/list", web.Public, web.Route{ID: "list", Criticality: web.Sheddable}, func(ctx context.Context, _ *struct{}) (*web.Reply[string], error) {
+				if slow.Load() {
+					<-time.After(2 * time.Second)
+					urgency.Of(ctx).Wait(time.Now(), 2*time.Second)
+				}
+				return &web.Reply[string]{Body: "done"}, nil
+			})
+		})
+		ask := func(d time.Duration) (refused int) {
+			var all sync.WaitGroup
+			var mu sync.Mutex
+			for began := time.Now(); time.Since(began) < d; <-time.After(1500 * time.Millisecond) {
+				all.Go(func() {
+					w := &status{header: http.Header{}}
+					s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/list", nil))
+					mu.Lock()
+					defer mu.Unlock()
+					if w.status != http.StatusOK {
+						refused++
+					}
+				})
+			}
+			all.Wait()
+			return refused
+		}
+		ask(20 * time.Second)
+		slow.Store(true)
+		ask(time.Minute)
+		slow.Store(false)
+		ask(20 * time.Second)
+		if n := ask(time.Minute); n > 0 {
+			t.Errorf("twenty seconds after all is well, %d are turned away", n)
+		}
+	})
+}
+
+func TestWhatIsDoneForALongPollIsAsOldAsItsWait(t *testing.T) {
+	t.Parallel()
+	type kind struct {
+		criticality web.Criticality
+		came        time.Time
+	}
+	var seen []kind
+	look := func(ctx context.Context, _ *struct{}) (*web.Reply[string], error) {
+		r := urgency.Of(ctx)
+		seen = append(seen, kind{r.Criticality, r.Came})
+		return &web.Reply[string]{Body: "done"}, nil
+	}
+	s := faced(t, web.Config{}, func(r *web.Router) {
+		web.Get(r, "/v1/poll", web.Public, web.Route{ID: "poll", LongPoll: true, Criticality: web.Critical}, look)
+		web.Get(r, "/v1/list", web.Public, web.Route{ID: "list", Criticality: web.Sheddable}, look)
+	})
+	send(t, s.Handler(), "GET", "/v1/poll", "")
+	send(t, s.Handler(), "GET", "/v1/list", "")
+	if len(seen) != 2 || seen[0].criticality != web.Critical || !seen[0].came.IsZero() || seen[1].criticality != web.Sheddable || seen[1].came.IsZero() {
+		t.Errorf("got %+v", seen)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // here, so it is the gateway's problem and not its client's. Neither gets past a gateway.
 const GatewayHeader = "Banyan-Gateway"
 
-// WaitedHeader tells a gateway for how many milliseconds the request has waited in queues, see package urgency.
+// WaitedHeader tells a gateway what came of the request here, see urgency.Request.Report.
 const WaitedHeader = "Banyan-Waited"
 
 var refusedMark = []string{"refused"}

@@ -124,7 +124,7 @@ func next(t testing.TB, ch <-chan *message.Message) *message.Message {
 	case msg := <-ch:
 		return msg
 	case <-time.After(time.Minute):
-		t.Fatal("no message in 20 s")
+		t.Fatal("no message in a minute")
 		return nil
 	}
 }
@@ -417,12 +417,12 @@ func outage(t *testing.T, s Setup) {
 	want(t, "after the outage", got, 5, 10)
 }
 
-// waitFor polls cond until it holds, for 20 s.
+// waitFor polls cond until it holds, for a minute.
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for late := time.Now().Add(time.Minute); !cond(); pause(t.Context(), 5*time.Millisecond) {
 		if time.Now().After(late) {
-			t.Fatalf("waited 20 s for %s", what)
+			t.Fatalf("waited a minute for %s", what)
 		}
 	}
 }

@@ -207,7 +207,8 @@ func (x *exchange) serve(sv *served) {
 		x.fail(err)
 		return
 	}
-	if rt.Cache.For > 0 && x.server.cache != nil {
+	// A gateway keeps answers itself. It may have heard of a change that this process has not: what was kept here would be new there.
+	if rt.Cache.For > 0 && x.server.cache != nil && !x.vouched {
 		x.recall()
 		return
 	}

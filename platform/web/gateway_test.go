@@ -219,6 +219,23 @@ func TestInvalidate(t *testing.T) {
 	}
 }
 
+// TestWhatAGatewayAsksForIsNew: the gateway has heard of a change, and asks before this process has heard of it.
+func TestWhatAGatewayAsksForIsNew(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	s := faced(t, web.Config{CacheFor: time.Minute, Gateway: func(context.Context, string, string) (auth.Identity, error) { return auth.Identity{}, nil }}, shelf(&asked, plain))
+	for i, c := range []struct {
+		header []string
+		kept   string
+		asked  int64
+	}{{nil, "miss", 1}, {nil, "hit", 1}, {[]string{"Banyan-Gateway: good", "X-Forwarded-For: 9.9.9.9"}, "", 2}, {nil, "hit", 2}} {
+		w := send(t, s.Handler(), "GET", "/v1/things/1", "", c.header...)
+		if w.Code != http.StatusOK || w.Header().Get("X-Cache") != c.kept || asked.Load() != c.asked {
+			t.Errorf("%d: got %d, %q out of the cache, after %d questions", i, w.Code, w.Header().Get("X-Cache"), asked.Load())
+		}
+	}
+}
+
 func TestAnAnswerUnderWayWhenItIsInvalidatedIsNotKept(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -89,8 +89,8 @@ type conn struct {
 	lost chan struct{}
 }
 
-// maxConsumers is above what a large shop has: each hearer one for each sixteenth of a topic, and of a broadcast each instance as many.
-// The server's own limit is 1,000, which twenty processes reach; who comes after would not hear that a session has ended.
+// maxConsumers is above what a large shop has: each hearer one for each sixteenth of a topic.
+// The server's own limit is 1,000, which twenty processes reach: who comes after would hear nothing.
 const maxConsumers = 100_000
 
 // dial switches the library's own reconnecting off: it would carry what was published before a loss over to what comes after.
@@ -291,9 +291,6 @@ func (c *conn) consume(ctx context.Context, config jetstream.ConsumerConfig, out
 		return fmt.Errorf("ask for messages: %w", err)
 	}
 	defer messages.Stop()
-	if config.Durable == "" {
-		defer c.forget(ctx, consumer.CachedInfo().Name)
-	}
 	ready()
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
@@ -313,15 +310,4 @@ func (c *conn) consume(ctx context.Context, config jetstream.ConsumerConfig, out
 			return fmt.Errorf("acknowledge: %w", err)
 		}
 	}
-}
-
-// forget removes the consumer of a broadcast when its hearer stops: by itself it would stay for a minute, and a shop whose processes are
-// restarted one after the other would gather them.
-func (c *conn) forget(ctx context.Context, consumer string) {
-	if ctx.Err() == nil {
-		return // the connection broke; the server forgets it in time
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	_ = c.js.DeleteConsumer(ctx, c.Name, consumer) // the server forgets it in time
 }

@@ -303,9 +303,9 @@ func (d *district) keepOpen(ctx context.Context, name string, stop <-chan struct
 func (d *district) command(ctx context.Context, name string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, d.binary, "serve", "--config", d.settings, "--process", name)
 	for _, s := range []string{
-		"ops_listen=", "log.level=warn", "pool.max=3", "web.per_second=-1", "events.poll=50ms", "users.login_delays=false",
-		"catalog.sweep_every=200ms", "orders.lease=3s", "orders.poll=50ms", "payments.simulator=on", "payments.poll=50ms",
-		"payments.late_webhook=200ms", "notifications.smtp.address=" + d.post.address, "notifications.smtp.tls=off", "notifications.poll=50ms",
+		"ops_listen=", "log.level=warn", "pool.max=3", "web.per_second=-1", "events.poll=250ms", "users.login_delays=false",
+		"catalog.sweep_every=200ms", "orders.lease=3s", "orders.poll=100ms", "payments.simulator=on", "payments.poll=100ms",
+		"payments.late_webhook=200ms", "notifications.smtp.address=" + d.post.address, "notifications.smtp.tls=off", "notifications.poll=250ms",
 	} {
 		cmd.Args = append(cmd.Args, "--set", s)
 	}

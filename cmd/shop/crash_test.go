@@ -235,9 +235,9 @@ func (h *house) keepOpen(ctx context.Context, failpoint string, stop <-chan stru
 func (h *house) command(ctx context.Context, failpoint string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, h.binary, "serve", "--listen", h.listen, "--database-url", h.database, "--data-dir", h.dir)
 	for _, s := range []string{
-		"ops_listen=", "log.level=warn", "pool.max=3", "web.per_second=-1", "events.poll=50ms", "users.login_delays=false",
-		"catalog.sweep_every=200ms", "orders.lease=3s", "orders.poll=50ms", "payments.simulator=on", "payments.poll=50ms",
-		"payments.late_webhook=200ms", "notifications.smtp.address=" + h.mail, "notifications.smtp.tls=off", "notifications.poll=50ms",
+		"ops_listen=", "log.level=warn", "pool.max=3", "web.per_second=-1", "events.poll=250ms", "users.login_delays=false",
+		"catalog.sweep_every=200ms", "orders.lease=3s", "orders.poll=100ms", "payments.simulator=on", "payments.poll=100ms",
+		"payments.late_webhook=200ms", "notifications.smtp.address=" + h.mail, "notifications.smtp.tls=off", "notifications.poll=250ms",
 	} {
 		cmd.Args = append(cmd.Args, "--set", s)
 	}

@@ -85,7 +85,7 @@ func findServer() (*server, error) {
 			return &server{dir: dir, pid: s.PID(), url: s.URL, user: user, templates: map[string]template{}}, nil
 		}
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("it did not start in time: %w", err)
+			return nil, errors.Join(errors.New("it did not start in time"), err)
 		}
 		if b, err := os.ReadFile(logfile); err == nil && try > 0 {
 			_ = os.Remove(logfile)

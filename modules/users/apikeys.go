@@ -140,7 +140,7 @@ func (m *Module) makeAPIKey(ctx context.Context, maker auth.Identity, name strin
 	err := m.DB.InTx(ctx, func(tx *pg.Tx) error {
 		roles, err := lockRoles(ctx, tx, k.User)
 		if pg.NoRows(err) {
-			return errs.NotFoundf("no such account")
+			return noAccount()
 		}
 		if err != nil {
 			return err

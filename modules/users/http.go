@@ -195,7 +195,7 @@ func accountOf(u user) account {
 func (m *Module) getMe(ctx context.Context, _ *struct{}) (*web.Reply[account], error) {
 	u, err := userByID(ctx, m.DB, usersapi.ID(auth.From(ctx).User))
 	if pg.NoRows(err) {
-		return nil, errs.NotFoundf("no such account")
+		return nil, noAccount()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("account: %w", err)
@@ -216,7 +216,7 @@ func (m *Module) patchMe(ctx context.Context, in *patchInput) (*web.Reply[accoun
 		return err
 	})
 	if pg.NoRows(err) {
-		return nil, errs.NotFoundf("no such account")
+		return nil, noAccount()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("change account: %w", err)

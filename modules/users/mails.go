@@ -113,6 +113,9 @@ func (m *Module) resend(ctx context.Context, id usersapi.ID) error {
 		}
 		return m.askMail(ctx, tx, "verify_email", u.ID, u.Email)
 	})
+	if pg.NoRows(err) {
+		return noAccount()
+	}
 	if err != nil {
 		return fmt.Errorf("resend verification: %w", err)
 	}

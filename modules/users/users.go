@@ -229,6 +229,9 @@ var (
 	noPostcode     = []string{"AE", "HK", "IE", "PA", "QA"}
 )
 
+// noAccount answers whoever has a token for an account that is gone.
+func noAccount() error { return errs.NotFoundf("no such account") }
+
 // addAddress stores an address in a user's book.
 func (m *Module) addAddress(ctx context.Context, owner ids.ID, a usersapi.Address) (usersapi.Address, error) {
 	if err := checkAddress(a); err != nil {
@@ -241,6 +244,9 @@ func (m *Module) addAddress(ctx context.Context, owner ids.ID, a usersapi.Addres
 		}
 		return web.SaveReply(ctx, tx, 201, "", a)
 	})
+	if pg.IsForeignKey(err, "addresses_user_id_fkey") {
+		return usersapi.Address{}, noAccount()
+	}
 	if err != nil {
 		return usersapi.Address{}, fmt.Errorf("add address: %w", err)
 	}

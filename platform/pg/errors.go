@@ -22,6 +22,9 @@ func NoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }
 // IsUnique says whether err is a violation of the unique constraint or index of that name ("" for any).
 func IsUnique(err error, constraint string) bool { return violates(err, "23505", constraint) }
 
+// IsForeignKey says whether err is a violation of the foreign key of that name ("" for any).
+func IsForeignKey(err error, constraint string) bool { return violates(err, "23503", constraint) }
+
 // IsCheck says whether err is a violation of the CHECK constraint of that name ("" for any).
 func IsCheck(err error, constraint string) bool { return violates(err, "23514", constraint) }
 

@@ -25,10 +25,14 @@ const perSecond = 200
 // must not notice: no connection that breaks, no 5xx, no order that is not placed.
 func TestARollingRestartLosesNoRequest(t *testing.T) {
 	if testing.Short() {
-		t.Skip("eight processes, three times over")
+		t.Skip("twenty processes, three times over")
 	}
 	const rounds = 3
-	f := newFleet(t, 2, map[string][]string{"gateway": {}, "main": nil, "payments": {"payments"}, "catalog": {"catalog"}}, map[string]any{
+	topology := map[string][]string{"gateway": {}}
+	for _, m := range modules {
+		topology[m.Name] = []string{m.Name}
+	}
+	f := newFleet(t, 2, topology, map[string]any{
 		// How fast this machine is, busy as it may be, is another test's question: here nothing is refused or given up for its slowness.
 		"web": map[string]any{"overload": "0s"}, "calls": map[string]any{"deadline": "15s"}, "storefront": map[string]any{"part_timeout": "15s"},
 		"pool": map[string]any{"max": 3},
@@ -149,7 +153,7 @@ func (f *fleet) roll(t *testing.T, rounds int) (longest time.Duration, restarts 
 func (f *fleet) compare(t *testing.T, placed int64) {
 	t.Helper()
 	var orders, captures int64
-	if err := database(t, f.databases["main"]).QueryRowContext(t.Context(), `SELECT count(*) FROM orders.orders WHERE state = 'placed'`).Scan(&orders); err != nil {
+	if err := database(t, f.databases["orders"]).QueryRowContext(t.Context(), `SELECT count(*) FROM orders.orders WHERE state = 'placed'`).Scan(&orders); err != nil {
 		t.Fatal(err)
 	}
 	if err := database(t, f.databases["payments"]).QueryRowContext(t.Context(), `SELECT count(*) FROM payments.simulator_ledger WHERE kind = 'capture'`).Scan(&captures); err != nil {

@@ -422,10 +422,13 @@ func TestATokenOutlivesItsAccount(t *testing.T) {
 	b := setup(t)
 	ctx := auth.WithIdentity(t.Context(), auth.Identity{User: "usr_gone"})
 	for what, do := range map[string]func() error{
-		"read it":       func() error { _, err := b.getMe(ctx, nil); return err },
-		"rename it":     func() error { in := &patchInput{}; in.Body.Name = "Eve"; _, err := b.patchMe(ctx, in); return err },
-		"ask for mail":  func() error { _, err := b.postVerificationMail(ctx, nil); return err },
-		"add addresses": func() error { _, err := b.addAddress(ctx, "usr_gone", usersapi.Address{Name: "Eve", Line1: "Main 1", City: "Berlin", Postcode: "10115", Country: "DE"}); return err },
+		"read it":      func() error { _, err := b.getMe(ctx, nil); return err },
+		"rename it":    func() error { in := &patchInput{}; in.Body.Name = "Eve"; _, err := b.patchMe(ctx, in); return err },
+		"ask for mail": func() error { _, err := b.postVerificationMail(ctx, nil); return err },
+		"add addresses": func() error {
+			_, err := b.addAddress(ctx, "usr_gone", usersapi.Address{Name: "Eve", Line1: "Main 1", City: "Berlin", Postcode: "10115", Country: "DE"})
+			return err
+		},
 	} {
 		if err := do(); !errs.Is(err, errs.NotFound) {
 			t.Errorf("%s: %v", what, err)

@@ -242,7 +242,7 @@ func (h *house) command(ctx context.Context, failpoint string) *exec.Cmd {
 		cmd.Args = append(cmd.Args, "--set", s)
 	}
 	cmd.Dir = h.dir
-	cmd.Env = append(os.Environ(), "SHOP_SECRET="+crashSecret, "SHOP_FAILPOINT="+failpoint)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "SHOP_SECRET="+crashSecret, "SHOP_FAILPOINT="+failpoint)
 	cmd.Stdout, cmd.Stderr = &h.said, &h.said
 	return cmd
 }

@@ -96,14 +96,15 @@ func newTeller(t *testing.T, placement string) *teller {
 	t.Helper()
 	var c clock
 	r := bootAll(t, placement, c.now, nil)
-	return &teller{
-		url: r.URL(), vars: map[string]json.RawMessage{}, update: *update, advance: c.advance,
-		idle: func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			return r.Idle(ctx)
-		},
+	idle := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return r.Idle(ctx)
 	}
+	if err := idle(t.Context()); err != nil { // the ratings of the demo reviews come by events
+		t.Fatal(err)
+	}
+	return &teller{url: r.URL(), vars: map[string]json.RawMessage{}, update: *update, advance: c.advance, idle: idle}
 }
 
 // again is a teller of another story to the same shop.

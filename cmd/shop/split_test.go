@@ -182,7 +182,7 @@ func gaveMoreBack(first, second string) bool {
 func bootAll(t *testing.T, placement string, now func() time.Time, flags map[string]string, edit ...func(map[string]upProcess) any) *running {
 	t.Helper()
 	all := map[string]string{
-		"ops_listen": "", "data_dir": t.TempDir(), "pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s", "drain.delay": "1ms",
+		"ops_listen": "", "data_dir": t.TempDir(), "catalog.demo_products": "200", "pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s", "drain.delay": "1ms",
 	}
 	for k, v := range flags {
 		all[k] = v

@@ -53,5 +53,6 @@ func (t *Throttle) Refused(r *Request) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.kinds[r.Criticality].refused++
+	k := &t.kinds[r.Criticality]
+	k.refused = min(k.refused+1, k.asked) // a refusal that comes late is of a time that counts for less by now
 }

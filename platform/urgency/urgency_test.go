@@ -54,7 +54,7 @@ func TestAContextKnowsItsRequest(t *testing.T) {
 	}
 }
 
-func TestAThrottleLetsTwiceThroughWhatIsTaken(t *testing.T) {
+func TestAThrottleLetsTwiceThroughWhatIsNotTurnedAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var throttle urgency.Throttle
@@ -94,6 +94,32 @@ func TestAThrottleLetsTwiceThroughWhatIsTaken(t *testing.T) {
 		_ = of(urgency.Normal, 1, 4)
 		if share := of(urgency.Normal, 1, 1); share < 0.99 {
 			t.Errorf("%.2f are let through some seconds after all is well", share)
+		}
+	})
+}
+
+// TestRefusalsThatComeLateCloseNoThrottle: after a moment in which it answered nobody, a callee turned all of them away at once.
+func TestRefusalsThatComeLateCloseNoThrottle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var throttle urgency.Throttle
+		r := &urgency.Request{}
+		for range 200 {
+			throttle.Allow(r, time.Now())
+		}
+		<-time.After(2 * time.Second)
+		for range 200 {
+			throttle.Refused(r)
+		}
+		let := 0
+		for range 20 {
+			<-time.After(50 * time.Millisecond)
+			if throttle.Allow(r, time.Now()) {
+				let++
+			}
+		}
+		if let < 10 {
+			t.Errorf("%d of 20 are let through to somebody who is well again", let)
 		}
 	})
 }

@@ -134,8 +134,12 @@ func (m *Module) book(ctx context.Context, c command, done bool) (p payment, err
 			return err
 		}
 		if n == 0 { // another try of the same key booked it, or a void ended it
-			if first, err := commandByKey(ctx, tx, c.Key); err != nil || done && first.State != "done" {
-				return errors.Join(err, fmt.Errorf("the provider did what was %s", first.State))
+			first, err := commandByKey(ctx, tx, c.Key)
+			if err != nil {
+				return err
+			}
+			if done != (first.State == "done") {
+				return fmt.Errorf("the provider answers otherwise than when it was %s", first.State)
 			}
 			p, err = paymentByID(ctx, tx, c.Payment)
 			return err

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -437,6 +438,36 @@ func TestAKeyOfAnotherCommandVoidsNothing(t *testing.T) {
 }
 
 // An order may be cancelled while it is not known whether its capture has reached the provider.
+// meanwhile is a provider at which something happens before it tells of a capture.
+type meanwhile struct {
+	Provider
+	happens func()
+	answer  error
+}
+
+func (m meanwhile) Capture(ctx context.Context, key, intent string, a money.Amount) (Intent, error) {
+	i, err := m.Provider.Capture(ctx, key, intent, a)
+	m.happens()
+	return i, errors.Join(err, m.answer)
+}
+
+func TestAProviderThatAnswersOtherwiseTheSecondTimeIsToldOf(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for first, then := range map[string]error{"refused": nil, "done": ErrRefused} { // what another try of the same key was told before
+		pay := authorize(t, b, "tok_approve")
+		b.Providers = Providers{"simulator": meanwhile{b.Simulator, func() {
+			if _, err := b.book(b.ctx, command{Key: first, Payment: pay.ID, Kind: "capture", Amount: pay.Amount.Minor}, first == "done"); err != nil {
+				t.Error(err)
+			}
+		}, then}}
+		_, err := b.Capture(b.ctx, paymentsapi.CaptureRequest{Key: first, ID: pay.ID, Amount: pay.Amount})
+		if err == nil || errs.Is(err, errs.Declined) || !strings.Contains(err.Error(), "when it was "+first) {
+			t.Errorf("after it was %s: %v", first, err)
+		}
+	}
+}
+
 func TestAVoidEndsACaptureThatNeverArrived(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -310,7 +310,7 @@ func (d *district) command(ctx context.Context, name string) *exec.Cmd {
 		cmd.Args = append(cmd.Args, "--set", s)
 	}
 	cmd.Dir = d.dir
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "SHOP_FAILPOINT=@"+d.arm(name))
+	cmd.Env = append(onOneProcessor(), "SHOP_FAILPOINT=@"+d.arm(name))
 	cmd.SysProcAttr = child()
 	out := &lines{d: d, process: name}
 	cmd.Stdout, cmd.Stderr = out, out

@@ -142,7 +142,7 @@ func newFleet(t *testing.T, instances int, topology map[string][]string, setting
 func (f *fleet) start(ctx context.Context, m *member) error {
 	cmd := exec.Command(f.binary, "serve", "--config", f.file, "--process", m.process)
 	cmd.Dir = m.dir
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "SHOP_LISTEN="+m.listen, "SHOP_RPC_LISTEN="+m.rpc, "SHOP_OPS_LISTEN="+m.ops, "SHOP_DATA_DIR="+m.dir)
+	cmd.Env = append(onOneProcessor(), "SHOP_LISTEN="+m.listen, "SHOP_RPC_LISTEN="+m.rpc, "SHOP_OPS_LISTEN="+m.ops, "SHOP_DATA_DIR="+m.dir)
 	cmd.Stdout, cmd.Stderr = &m.said, &m.said
 	cmd.SysProcAttr = child()
 	ended, started := make(chan error, 1), make(chan error, 1)

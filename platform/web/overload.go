@@ -94,7 +94,7 @@ type pace struct {
 }
 
 func newPace(o Overload, c Criticality) *pace {
-	return &pace{delay: time.Duration(c.Share() * float64(o.Delay)), limit: firstLimit, least: leastLimits[c], max: float64(o.most())}
+	return &pace{delay: time.Duration(c.Share() * float64(o.Delay)), limit: min(firstLimit, float64(o.most())), least: leastLimits[c], max: float64(o.most())}
 }
 
 func (p *pace) enter(now time.Time) bool {
@@ -141,7 +141,7 @@ func (p *pace) look(now time.Time) {
 	case p.full && n > 0: // the faster, the less they waited
 		p.limit = min(p.max, p.limit*(1.25-0.25*float64(min(p.waited, n*p.delay))/float64(n*p.delay)))
 	case !p.full && p.limit < firstLimit:
-		p.limit = min(firstLimit, p.limit*1.25)
+		p.limit = min(firstLimit, p.max, p.limit*1.25)
 	}
 	p.began, p.answers, p.took, p.waited, p.most, p.full = now, 0, 0, 0, p.inside, false
 }

@@ -89,8 +89,8 @@ type conn struct {
 	lost chan struct{}
 }
 
-// maxConsumers is above what a large shop has: each hearer one for each sixteenth of a topic.
-// The server's own limit is 1,000, which twenty processes reach: who comes after would hear nothing.
+// maxConsumers is above what a large shop has: each hearer one for each sixteenth of a topic. The server's own limit is 1,000, which
+// sixty hearers reach: who comes after would hear nothing.
 const maxConsumers = 100_000
 
 // dial switches the library's own reconnecting off: it would carry what was published before a loss over to what comes after.

@@ -108,6 +108,7 @@ func TestRefusalsThatComeLateCloseNoThrottle(t *testing.T) {
 			throttle.Allow(r, time.Now())
 		}
 		<-time.After(2 * time.Second)
+		throttle.Allow(r, time.Now())
 		for range 200 {
 			throttle.Refused(r)
 		}

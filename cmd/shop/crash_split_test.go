@@ -494,6 +494,9 @@ func (d *district) learn(t *testing.T, e *enumeration, number int) {
 		e.cost[j.name] = time.Since(began)
 		d.mu.Lock()
 		for p := range d.hits {
+			if strings.HasPrefix(p.name, "rpc.users.Keys.") { // processes ask for the keys now and then: no journey comes by
+				continue
+			}
 			e.reach[p] = append(e.reach[p], j.name)
 		}
 		d.mu.Unlock()

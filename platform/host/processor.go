@@ -9,40 +9,44 @@ import (
 
 // processor tells how long it takes at present until what has come over a connection is looked at. When there is more to do than the
 // processors can, Go's scheduler sees late that there is something to read, so that this grows well before its run queues do.
+//
+// It looks only while somebody asks: a process that has nothing to do is not to be woken for it.
 type processor struct {
-	in, out *os.File
-	start   time.Time
-	sent    atomic.Int64 // when the byte under way was sent, since start; 0 when none is
-	wait    atomic.Int64 // on average of late
+	in, out  *os.File
+	start    time.Time
+	sent     atomic.Int64 // when the last byte was sent, since start
+	underWay atomic.Bool  // it has not been read yet
+	wait     atomic.Int64 // on average of late
 }
 
-const askProcessor = 10 * time.Millisecond // between two looks
+const (
+	askProcessor = 10 * time.Millisecond // between two looks
+	ofLate       = 20 * askProcessor     // what was longer ago says nothing
+)
 
-// watchProcessor sends itself a byte every now and then, until it is closed.
 func watchProcessor() (*processor, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("watch the processor: %w", err)
 	}
 	p := &processor{in: in, out: out, start: time.Now()}
-	go p.send()
 	go p.receive()
 	return p, nil
 }
 
 func (p *processor) close() { p.in.Close() }
 
-func (p *processor) send() {
-	tick := time.NewTicker(askProcessor)
-	defer tick.Stop()
-	for range tick.C {
-		if !p.sent.CompareAndSwap(0, int64(time.Since(p.start))) {
-			continue
+// queued is how long a byte in a pipe has waited of late. It sends the next one if it is time.
+func (p *processor) queued() time.Duration {
+	now, last := time.Since(p.start), time.Duration(p.sent.Load())
+	if now-last >= askProcessor && p.underWay.CompareAndSwap(false, true) {
+		if now-last > ofLate {
+			p.wait.Store(0)
 		}
-		if _, err := p.in.Write([]byte{0}); err != nil {
-			return // closed
-		}
+		p.sent.Store(int64(now))
+		_, _ = p.in.Write([]byte{0}) // fails once it is closed, and then nobody serves any more
 	}
+	return time.Duration(p.wait.Load())
 }
 
 func (p *processor) receive() {
@@ -53,8 +57,6 @@ func (p *processor) receive() {
 		}
 		took, wait := int64(time.Since(p.start))-p.sent.Load(), p.wait.Load()
 		p.wait.Store(wait + (took-wait)/8)
-		p.sent.Store(0)
+		p.underWay.Store(false)
 	}
 }
-
-func (p *processor) queued() time.Duration { return time.Duration(p.wait.Load()) }

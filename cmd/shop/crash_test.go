@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -25,8 +24,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,47 +32,46 @@ import (
 	"github.com/banyan-shop/banyan/platform/config"
 	"github.com/banyan-shop/banyan/platform/events"
 	"github.com/banyan-shop/banyan/platform/host"
-	"github.com/banyan-shop/banyan/platform/pg"
 	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
-// atOnce is how many shops are crashed at a time: they wait more than they work.
-const atOnce = 4
-
-// TestACrashAnywhereOfTheShopIsSurvived runs the real shop once for each failpoint of the checkout and of the events between
-// modules, has it kill itself there with SIGKILL while shoppers go all their ways at once, starts it again, and then looks
-// at everything that may not be otherwise. Failpoints are found in the source: a new one is tested without being named here,
-// and one that no journey comes by fails the test.
+// TestACrashAnywhereOfTheShopIsSurvived has all modules in one process. It first lets each journey go by itself and notes which
+// failpoints it comes by; then it has the process kill itself there with SIGKILL, at one place after another in a shop that is started
+// again each time, and looks at everything that may not be otherwise. Failpoints are found in the source: a new one is tested without
+// being named here, and one that no journey comes by fails the test.
 func TestACrashAnywhereOfTheShopIsSurvived(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a hundred and more starts of the shop")
+		t.Skip("nearly a hundred deaths")
 	}
 	t.Parallel()
 	places := failpoints(t, "../../modules", "../../platform")
 	if len(places) < 60 {
 		t.Fatalf("only %d failpoints found in the source", len(places))
 	}
-	binary := mortalShop(t)
-	seeded := seededDatabase(t, 12)
+	binary, seeded := mortalShop(t), seededDatabase(t, 60)
+	enumerate(t, 3, places, func(t *testing.T) *district { return openWhole(t, binary, seeded) })
+}
 
-	next := make(chan string)
-	var survived atomic.Int64
-	var workers sync.WaitGroup
-	for range atOnce {
-		workers.Go(func() {
-			for place := range next {
-				if t.Run(place, func(t *testing.T) { crash(t, binary, shoptest.Clone(t, seeded), place) }) {
-					survived.Add(1)
-				}
-			}
-		})
+// TestACrashAnywhereOfASplitShopIsSurvived is the same where every module is in a process and a database of its own. A caller is killed
+// at its own failpoints; whoever is called, before it has done its work and after, when only the answer is missing.
+func TestACrashAnywhereOfASplitShopIsSurvived(t *testing.T) {
+	if testing.Short() {
+		t.Skip("twenty processes and more than a hundred deaths")
 	}
-	for _, place := range places {
-		next <- place
+	t.Parallel()
+	places := failpoints(t, "../../modules", "../../platform")
+	for _, call := range checkoutCalls {
+		places = append(places, "rpc."+call+".before", "rpc."+call+".after")
 	}
-	close(next)
-	workers.Wait()
-	t.Logf("survived a kill at %d of %d places", survived.Load(), len(places))
+	binary, seeds := mortalShop(t), seededDatabases(t)
+	enumerate(t, 2, places, func(t *testing.T) *district { return openDistrict(t, binary, seeds) })
+}
+
+// checkoutCalls are what the steps of a checkout and what follows from it ask of other modules.
+var checkoutCalls = []string{
+	"users.Address", "users.Contact", "orders.Contact", "catalog.Offers", "catalog.Reserve", "catalog.Extend", "catalog.Release", "catalog.Allocate",
+	"shipping.Quote", "shipping.CancelLines", "cart.Freeze", "cart.Redeem", "cart.Unlock", "cart.Complete",
+	"payments.Authorize", "payments.Payment", "payments.Capture", "payments.Void", "payments.Refund",
 }
 
 // mortalShop is a shop that has failpoints, and the other tags of this test.
@@ -94,61 +90,6 @@ func mortalShop(t *testing.T) (binary string) {
 		t.Fatalf("build the shop: %v\n%s", err, out)
 	}
 	return binary
-}
-
-// crash is one life of a shop with a death in it.
-func crash(t *testing.T, binary, database, place string) {
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Minute, errors.New("two minutes have passed"))
-	defer cancel()
-	db, err := pg.OpenAdmin(ctx, database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	for _, statements := range troubles {
-		if _, err := db.ExecContext(ctx, statements); err != nil {
-			t.Fatal(err)
-		}
-	}
-	post := newPostOffice(t)
-	house := &house{binary: binary, database: database, db: db, mail: post.address, listen: freeAddress(t), dir: t.TempDir()}
-	defer func() {
-		if t.Failed() {
-			t.Logf("the shop said:\n%s", house.said.String())
-		}
-	}()
-
-	open, fail := context.WithCancelCause(ctx)
-	var closed sync.WaitGroup
-	defer closed.Wait()
-	stop := make(chan struct{})
-	closed.Go(func() {
-		if err := house.keepOpen(open, place, stop); err != nil {
-			fail(err)
-		}
-	})
-	buyers, err := sendBuyers(open, func(string) *sql.DB { return db }, "http://"+house.listen, journeys)
-	if err == nil {
-		err = until(open, "everything to be done", func() (bool, error) {
-			done, err := drained(open, db, schemas...)
-			return done && ready(open, "http://"+house.listen), err
-		})
-	}
-	for _, b := range buyers {
-		if err == nil {
-			err = b.again(open)
-		}
-	}
-	close(stop)
-	closed.Wait()
-	if err := errors.Join(err, context.Cause(open)); err != nil {
-		t.Fatal(err)
-	}
-	if !house.crashed {
-		t.Errorf("no journey came by %s", place)
-	}
-	inspect(t, db, buyers)
-	post.compare(t, db)
 }
 
 // sendBuyers lets shoppers go their ways, all at once, and comes back with the last.
@@ -189,79 +130,12 @@ func sendBuyers(ctx context.Context, of databases, url string, ways []journey) (
 	return buyers, errors.Join(failed...)
 }
 
-// house keeps the process of a shop running.
-type house struct {
-	binary, database, mail, listen, dir string
-
-	db      *sql.DB
-	crashed bool
-	said    bytes.Buffer
-}
-
-// keepOpen runs the shop with a failpoint, and once it has died there without, until it is told to stop.
-func (h *house) keepOpen(ctx context.Context, failpoint string, stop <-chan struct{}) error {
-	for {
-		cmd := h.command(ctx, failpoint)
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
-		var err error
-		stopped := false
-		select {
-		case err = <-ended:
-		case <-stop:
-			stopped = true
-			_ = cmd.Process.Signal(syscall.SIGTERM) // it may be dying this moment
-			if err = <-ended; err == nil {
-				return nil
-			}
-		}
-		status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
-		if !status.Signaled() || status.Signal() != syscall.SIGKILL || failpoint == "" {
-			return fmt.Errorf("the shop ended by itself: %w", err)
-		}
-		h.crashed, failpoint = true, ""
-		if stopped {
-			return nil
-		}
-		if err := h.mourn(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-func (h *house) command(ctx context.Context, failpoint string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, h.binary, "serve", "--listen", h.listen, "--database-url", h.database, "--data-dir", h.dir)
-	for _, s := range []string{
-		"ops_listen=", "log.level=warn", "pool.max=3", "web.per_second=-1", "events.poll=250ms", "users.login_delays=false",
-		"catalog.sweep_every=200ms", "orders.lease=3s", "orders.poll=100ms", "payments.simulator=on", "payments.poll=100ms",
-		"payments.late_webhook=200ms", "notifications.smtp.address=" + h.mail, "notifications.smtp.tls=off", "notifications.poll=250ms",
-	} {
-		cmd.Args = append(cmd.Args, "--set", s)
-	}
-	cmd.Dir = h.dir
-	cmd.Env = append(onOneProcessor(), "SHOP_SECRET="+crashSecret, "SHOP_FAILPOINT="+failpoint)
-	cmd.Stdout, cmd.Stderr = &h.said, &h.said
-	return cmd
-}
-
 // onOneProcessor is the environment of shops that run by the dozen: with more, they wake each other up more than they work. They are
 // processes of their own and so run at once all the same.
 func onOneProcessor() []string { return append(os.Environ(), "GOMAXPROCS=1") }
 
 // crashSecret is every shop's, since it opens the signing keys of the seeded database.
 const crashSecret = "the-secret-of-shops-that-are-killed-over-and-over"
-
-// mourn waits until the dead shop's connections are gone, and lets time pass. The leases of checkouts are short and are waited for
-// by who comes next.
-func (h *house) mourn(ctx context.Context) error {
-	if err := deserted(ctx, h.db); err != nil {
-		return err
-	}
-	return passTime(ctx, h.db)
-}
 
 // deserted returns when nobody of the shop is connected to a database.
 func deserted(ctx context.Context, db *sql.DB) error {
@@ -292,19 +166,6 @@ func passTime(ctx context.Context, db *sql.DB) error {
 			END IF;
 		END $$`)
 	return err
-}
-
-// ready says whether a shop is up: one that is told to stop before it can hear that dies of it.
-func ready(ctx context.Context, url string) bool {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	res, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return false
-	}
-	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
 }
 
 // drained says whether nothing is left to be done for these modules, in one look at all of it.

@@ -27,35 +27,25 @@ import (
 	"github.com/banyan-shop/banyan/platform/shoptest"
 )
 
-const (
-	// splitShops is how many there are at a time, of ten processes each.
-	splitShops = 2
-	// enough failures are reported; the places after them are not tried, which is said.
-	enough = 5
-)
+// enough failures are reported; the places after them are not tried, which is said.
+const enough = 5
 
-// TestACrashAnywhereOfASplitShopIsSurvived has every module in a process and a database of its own. It first lets each journey go
-// by itself and notes which process comes by which failpoint; then it kills that process there, one place after another in a
-// shop that goes on running, and looks each time at everything that may not be otherwise. A caller is killed at its own
-// failpoints; whoever is called, before it has done its work and after, when only the answer is missing.
-func TestACrashAnywhereOfASplitShopIsSurvived(t *testing.T) {
-	if testing.Short() {
-		t.Skip("twenty processes and more than a hundred deaths")
-	}
-	t.Parallel()
+// enumerate has so many shops at a time die at every place that a journey comes by, in every process that it was found in, and asks
+// that none of the wanted is missing.
+func enumerate(t *testing.T, shops int, wanted []string, open func(*testing.T) *district) {
+	t.Helper()
 	began := time.Now()
-	binary, seeds := mortalShop(t), seededDatabases(t)
-	e := &enumeration{reach: map[place][]string{}, cost: map[string]time.Duration{}, used: map[string]int{}}
-	e.learning.Add(splitShops)
+	e := &enumeration{shops: shops, reach: map[place][]string{}, cost: map[string]time.Duration{}, used: map[string]int{}}
+	e.learning.Add(shops)
 	var workers sync.WaitGroup
-	for n := range splitShops {
+	for n := range shops {
 		workers.Go(func() {
 			learned := sync.OnceFunc(e.learning.Done)
-			for again := true; again; n += splitShops {
+			for again := true; again; n += shops {
 				again = false
 				t.Run(fmt.Sprintf("shop %d", n), func(t *testing.T) {
 					defer learned()
-					again = e.work(t, openDistrict(t, binary, seeds), n, learned)
+					again = e.work(t, open(t), n, learned)
 				})
 			}
 		})
@@ -65,10 +55,6 @@ func TestACrashAnywhereOfASplitShopIsSurvived(t *testing.T) {
 	names := map[string]bool{}
 	for p := range e.reach {
 		names[p.name] = true
-	}
-	wanted := failpoints(t, "../../modules", "../../platform")
-	for _, call := range checkoutCalls {
-		wanted = append(wanted, "rpc."+call+".before", "rpc."+call+".after")
 	}
 	for _, name := range wanted {
 		if !names[name] {
@@ -81,13 +67,6 @@ func TestACrashAnywhereOfASplitShopIsSurvived(t *testing.T) {
 	t.Logf("survived a kill at %d of %d places, in %.0f s", e.survived, len(e.reach), time.Since(began).Seconds())
 }
 
-// checkoutCalls are what the steps of a checkout and what follows from it ask of other modules.
-var checkoutCalls = []string{
-	"users.Address", "users.Contact", "orders.Contact", "catalog.Offers", "catalog.Reserve", "catalog.Extend", "catalog.Release", "catalog.Allocate",
-	"shipping.Quote", "shipping.CancelLines", "cart.Freeze", "cart.Redeem", "cart.Unlock", "cart.Complete",
-	"payments.Authorize", "payments.Payment", "payments.Capture", "payments.Void", "payments.Refund",
-}
-
 // place is a failpoint in a process.
 type place struct{ process, name string }
 
@@ -95,6 +74,7 @@ func (p place) String() string { return p.process + " at " + p.name }
 
 // enumeration is what the shops have found out together, and what they still have to do.
 type enumeration struct {
+	shops    int // at a time
 	learning sync.WaitGroup
 
 	mu               sync.Mutex
@@ -109,7 +89,7 @@ type enumeration struct {
 // work learns what falls to this shop, then has it die at one place after another. It says whether another shop should go on: this
 // one has failed, and what it holds can't be trusted.
 func (e *enumeration) work(t *testing.T, d *district, number int, learned func()) (again bool) {
-	if number < splitShops {
+	if number < e.shops {
 		d.learn(t, e, number)
 		learned()
 	}
@@ -171,14 +151,14 @@ func (e *enumeration) choose(p place, all bool) []journey {
 	return []journey{first, other}
 }
 
-// district is a shop in split: a process for each module and a gateway, which are started again when they are killed.
+// district is a shop whose processes are started again when they are killed: one, or one for each module and a gateway.
 type district struct {
 	binary, dir, settings, url string
 	top                        topology
 	dbs                        map[string]*sql.DB // by module, as superuser
-	view                       *sql.DB            // has the schemas of all modules, see look
-	columns                    map[string]string  // of the tables in it that are looked at, by name
-	bus                        *natsembed.Server
+	view                       *sql.DB            // has the schemas of all modules
+	columns                    map[string]string  // of the tables in it that are copied there, by name: see look
+	bus                        *natsembed.Server  // nil where there is but one process
 	post                       *postOffice
 	buyers                     []*buyer // all that ever came
 
@@ -190,26 +170,38 @@ type district struct {
 	arms map[string]string // what is armed, by process
 }
 
+func newDistrict(t *testing.T, binary string) *district {
+	t.Helper()
+	return &district{
+		binary: binary, dir: t.TempDir(), dbs: map[string]*sql.DB{}, hits: map[place]bool{}, dead: map[string]string{}, arms: map[string]string{},
+		post: newPostOffice(t),
+	}
+}
+
+// openWhole starts a shop of one process. It ends with the test.
+func openWhole(t *testing.T, binary, seed string) *district {
+	t.Helper()
+	d := newDistrict(t, binary)
+	address, database := freeAddress(t), shoptest.Clone(t, seed)
+	d.top = topology{order: []string{"main"}, processes: map[string]upProcess{"main": {HTTP: "http://" + address}}}
+	d.view = openAdmin(t, database)
+	for _, module := range schemas {
+		d.dbs[module] = d.view
+	}
+	d.start(t, "main", map[string]any{"listen": address, "database_url": database})
+	return d
+}
+
 // openDistrict starts a split shop. It ends with the test.
 func openDistrict(t *testing.T, binary string, seeds map[string]string) *district {
 	t.Helper()
-	d := &district{
-		binary: binary, dir: t.TempDir(), dbs: map[string]*sql.DB{}, hits: map[place]bool{}, dead: map[string]string{}, arms: map[string]string{},
-		post: newPostOffice(t), top: addresses(t, upCommand{Split: "all"}),
-	}
-	ctx, fail := context.WithCancelCause(context.Background()) // t's own ends before the processes do
-	d.open = ctx
+	d := newDistrict(t, binary)
+	d.top = addresses(t, upCommand{Split: "all"})
 	for module, seed := range seeds {
-		url := shoptest.Clone(t, seed)
-		d.dbs[module] = openAdmin(t, url)
 		p := d.top.processes[module]
-		p.DatabaseURL = url
+		p.DatabaseURL = shoptest.Clone(t, seed)
 		d.top.processes[module] = p
-		if statements := troubles[module]; statements != "" {
-			if _, err := d.dbs[module].ExecContext(ctx, statements); err != nil {
-				t.Fatal(err)
-			}
-		}
+		d.dbs[module] = openAdmin(t, p.DatabaseURL)
 	}
 	d.view = openAdmin(t, shoptest.DatabaseOf(t, schemas...))
 	d.describe(t)
@@ -219,7 +211,21 @@ func openDistrict(t *testing.T, binary string, seeds map[string]string) *distric
 	}
 	d.bus = bus
 	t.Cleanup(bus.Stop)
-	d.write(t)
+	d.start(t, "gateway", map[string]any{"bus": bus.URL(), "processes": d.top.processes})
+	return d
+}
+
+// start brings the troubles about and starts all processes; shoppers come in at door.
+func (d *district) start(t *testing.T, door string, settings map[string]any) {
+	t.Helper()
+	ctx, fail := context.WithCancelCause(context.Background()) // t's own ends before the processes do
+	d.open = ctx
+	for module, statements := range troubles {
+		if _, err := d.dbs[module].ExecContext(ctx, statements); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.write(t, settings)
 
 	stops, running := map[string]chan struct{}{}, map[string]*sync.WaitGroup{}
 	t.Cleanup(func() {
@@ -241,11 +247,10 @@ func openDistrict(t *testing.T, binary string, seeds map[string]string) *distric
 			}
 		})
 	}
-	d.url = d.top.processes["gateway"].HTTP
+	d.url = d.top.processes[door].HTTP
 	if err := until(ctx, "the shop to open", func() (bool, error) { return d.ready(ctx), nil }); err != nil {
 		t.Fatalf("%v\n%s", err, d.said.String())
 	}
-	return d
 }
 
 func openAdmin(t *testing.T, url string) *sql.DB {
@@ -259,11 +264,10 @@ func openAdmin(t *testing.T, url string) *sql.DB {
 }
 
 // write makes the settings that all processes read.
-func (d *district) write(t *testing.T) {
+func (d *district) write(t *testing.T, settings map[string]any) {
 	t.Helper()
-	text, err := yaml.Marshal(map[string]any{
-		"mode": "production", "secret": crashSecret, "bus": d.bus.URL(), "data_dir": d.dir, "processes": d.top.processes,
-	})
+	maps.Copy(settings, map[string]any{"mode": "production", "secret": crashSecret, "data_dir": d.dir})
+	text, err := yaml.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,9 +305,12 @@ func (d *district) keepOpen(ctx context.Context, name string, stop <-chan struct
 }
 
 func (d *district) command(ctx context.Context, name string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, d.binary, "serve", "--config", d.settings, "--process", name)
+	cmd := exec.CommandContext(ctx, d.binary, "serve", "--config", d.settings)
+	if d.bus != nil {
+		cmd.Args = append(cmd.Args, "--process", name)
+	}
 	for _, s := range []string{
-		"ops_listen=", "log.level=warn", "pool.max=3", "web.per_second=-1", "events.poll=250ms", "users.login_delays=false",
+		"ops_listen=", "log.level=warn", "pool.max=2", "web.per_second=-1", "events.poll=250ms", "users.login_delays=false",
 		"catalog.sweep_every=200ms", "orders.lease=3s", "orders.poll=100ms", "payments.simulator=on", "payments.poll=100ms",
 		"payments.late_webhook=200ms", "notifications.smtp.address=" + d.post.address, "notifications.smtp.tls=off", "notifications.poll=250ms",
 	} {
@@ -356,16 +363,20 @@ func (d *district) hasDied(p place) bool {
 }
 
 // mourn waits until the connections of a dead process are gone, and lets the time pass that its leases last: in its database, and
-// at the broker, which waits half a minute for an acknowledgement.
-func (d *district) mourn(ctx context.Context, module string) error {
-	db := d.dbs[module]
+// at the broker, which waits half a minute for an acknowledgement. Where there is but one process, who comes next waits for the leases
+// of checkouts.
+func (d *district) mourn(ctx context.Context, process string) error {
+	if d.bus == nil {
+		return errors.Join(deserted(ctx, d.view), passTime(ctx, d.view))
+	}
+	db := d.dbs[process]
 	if db == nil {
 		return nil
 	}
 	if err := errors.Join(deserted(ctx, db), passTime(ctx, db)); err != nil {
 		return err
 	}
-	if module == "orders" {
+	if process == "orders" {
 		for _, q := range []string{
 			`UPDATE orders.checkouts SET lease_until = now(), next_at = now() WHERE lease_until > now()`,
 			`UPDATE orders.cancellations SET lease_until = now(), next_at = now() WHERE lease_until > now()`,
@@ -379,7 +390,7 @@ func (d *district) mourn(ctx context.Context, module string) error {
 	if err := until(ctx, "the broker to notice", func() (bool, error) { return d.bus.Clients() < len(d.top.order), nil }); err != nil {
 		return err
 	}
-	return d.bus.HandBack(module + "-")
+	return d.bus.HandBack(process + "-")
 }
 
 // lines takes what a process says, and notes the failpoints that it came by.
@@ -409,7 +420,7 @@ func (l *lines) Write(b []byte) (int, error) {
 
 // ready says whether all processes answer, and each is connected to the broker.
 func (d *district) ready(ctx context.Context) bool {
-	return d.bus.Clients() == len(d.top.order) &&
+	return (d.bus == nil || d.bus.Clients() == len(d.top.order)) &&
 		!slices.ContainsFunc(d.top.order, func(p string) bool { return !answers(ctx, d.top.processes[p].HTTP+"/readyz") })
 }
 
@@ -418,6 +429,9 @@ func (d *district) ready(ctx context.Context) bool {
 func (d *district) idle(ctx context.Context) (bool, error) {
 	if !d.ready(ctx) {
 		return false, nil
+	}
+	if d.bus == nil {
+		return drained(ctx, d.view, schemas...)
 	}
 	if done, err := d.drained(ctx); err != nil || !done {
 		return false, err
@@ -480,7 +494,7 @@ func (d *district) learn(t *testing.T, e *enumeration, number int) {
 		t.Fatal(err)
 	}
 	for i, j := range journeys {
-		if i%splitShops != number {
+		if i%e.shops != number {
 			continue
 		}
 		d.mu.Lock()
@@ -578,8 +592,11 @@ func (d *district) describe(t *testing.T) {
 }
 
 // look copies the tables of all databases into one, where the invariants can be asked that are of several modules. Rows are carried
-// as JSON, which every PostgreSQL can do.
+// as JSON, which every PostgreSQL can do. In one process they are there already.
 func (d *district) look(ctx context.Context) error {
+	if d.bus == nil {
+		return nil
+	}
 	tx, err := d.view.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -162,22 +162,32 @@ func (w *world) idle() {
 	}
 }
 
-// quiet waits until every mail is sent and every webhook handled, so that what changes from here on was asked for.
+// quiet waits until every mail is sent, every webhook handled and every event heard, so that what changes from here on was asked for.
+// Between an outbox and who hears, an event is in no table: nothing more may have been written from one look to the next, with the bus
+// empty in between.
 func (w *world) quiet() {
 	w.t.Helper()
-	shoptest.WaitFor(w.t, "mails and webhooks to come to rest", func() bool {
+	var unsent, written []string
+	for _, s := range schemas {
+		unsent = append(unsent, `(SELECT count(*) FROM `+s+`.outbox WHERE sent_at IS NULL)`)
+		written = append(written, `(SELECT count(*) FROM `+s+`.outbox)`)
+	}
+	before := -1
+	shoptest.WaitFor(w.t, "mails, webhooks and events to come to rest", func() bool {
 		w.idle()
-		var n int
-		err := w.admin.Get(w.t.Context(), &n, `
+		var is struct{ Open, Written int }
+		err := w.admin.Get(w.t.Context(), &is, `
 			SELECT (SELECT count(*) FROM notifications.messages WHERE state = 'pending')
 			     + (SELECT count(*) FROM payments.simulator_webhooks WHERE sent_at IS NULL)
 			     + (SELECT count(*) FROM payments.hooks WHERE processed_at IS NULL)
 			     + (SELECT count(*) FROM orders.checkouts WHERE poked OR lease_until > now() OR next_at <= now())
-			     + (SELECT count(*) FROM orders.outbox WHERE sent_at IS NULL)`)
+			     + `+strings.Join(unsent, " + ")+` AS open, `+strings.Join(written, " + ")+` AS written`)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		return n == 0
+		still := is.Open == 0 && is.Written == before
+		before = is.Written
+		return still
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // an image has no time zones of its own
 
 	"github.com/alecthomas/kong"
 

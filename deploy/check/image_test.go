@@ -91,7 +91,7 @@ func build(t *testing.T, root string) string {
 	t.Helper()
 	shop := filepath.Join(t.TempDir(), "shop")
 	c := exec.Command("sh", "-ec", buildCommand(t, "v1.2.3-check", shop))
-	c.Dir, c.Env = root, append(os.Environ(), "GOFLAGS=-mod=readonly")
+	c.Dir = root
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

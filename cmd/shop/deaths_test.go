@@ -182,13 +182,13 @@ func newDistrict(t *testing.T, binary string) *district {
 func openWhole(t *testing.T, binary, seed string) *district {
 	t.Helper()
 	d := newDistrict(t, binary)
-	address, database := freeAddress(t), shoptest.Clone(t, seed)
+	address, url := freeAddress(t), shoptest.Clone(t, seed)
 	d.top = topology{order: []string{"main"}, processes: map[string]upProcess{"main": {HTTP: "http://" + address}}}
-	d.view = openAdmin(t, database)
+	d.view = database(t, url)
 	for _, module := range schemas {
 		d.dbs[module] = d.view
 	}
-	d.start(t, "main", map[string]any{"listen": address, "database_url": database})
+	d.start(t, "main", map[string]any{"listen": address, "database_url": url})
 	return d
 }
 
@@ -201,9 +201,9 @@ func openDistrict(t *testing.T, binary string, seeds map[string]string) *distric
 		p := d.top.processes[module]
 		p.DatabaseURL = shoptest.Clone(t, seed)
 		d.top.processes[module] = p
-		d.dbs[module] = openAdmin(t, p.DatabaseURL)
+		d.dbs[module] = database(t, p.DatabaseURL)
 	}
-	d.view = openAdmin(t, shoptest.DatabaseOf(t, schemas...))
+	d.view = database(t, shoptest.DatabaseOf(t, schemas...))
 	d.describe(t)
 	bus, err := natsembed.Start(natsembed.Options{Dir: inMemory(t)})
 	if err != nil {
@@ -251,16 +251,6 @@ func (d *district) start(t *testing.T, door string, settings map[string]any) {
 	if err := until(ctx, "the shop to open", func() (bool, error) { return d.ready(ctx), nil }); err != nil {
 		t.Fatalf("%v\n%s", err, d.said.String())
 	}
-}
-
-func openAdmin(t *testing.T, url string) *sql.DB {
-	t.Helper()
-	db, err := pg.OpenAdmin(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
 }
 
 // write makes the settings that all processes read.

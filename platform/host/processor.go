@@ -38,12 +38,12 @@ func (p *processor) close() { p.in.Close() }
 
 // queued is how long a byte in a pipe has waited of late. It sends the next one if it is time.
 func (p *processor) queued() time.Duration {
-	now, last := time.Since(p.start), time.Duration(p.sent.Load())
-	if now-last >= askProcessor && p.underWay.CompareAndSwap(false, true) {
-		if now-last > ofLate {
+	last := time.Duration(p.sent.Load())
+	if age := time.Since(p.start) - last; age >= askProcessor && p.underWay.CompareAndSwap(false, true) {
+		if age > ofLate {
 			p.wait.Store(0)
 		}
-		p.sent.Store(int64(now))
+		p.sent.Store(int64(time.Since(p.start))) // whoever came by here may have been held up since it looked
 		_, _ = p.in.Write([]byte{0}) // fails once it is closed, and then nobody serves any more
 	}
 	return time.Duration(p.wait.Load())

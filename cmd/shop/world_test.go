@@ -187,6 +187,9 @@ func (w *world) quiet() {
 		}
 		still := is.Open == 0 && is.Written == before
 		before = is.Written
+		if is.Open > 0 {
+			before = -1 // what was open may be on its way at the next look
+		}
 		return still
 	})
 }

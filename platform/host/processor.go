@@ -14,7 +14,7 @@ import (
 type processor struct {
 	in, out  *os.File
 	start    time.Time
-	sent     atomic.Int64 // when the last byte was sent, since start
+	last     atomic.Int64 // when the last byte was sent or, since then, read; since start
 	underWay atomic.Bool  // it has not been read yet
 	wait     atomic.Int64 // on average of late
 }
@@ -38,13 +38,12 @@ func (p *processor) close() { p.in.Close() }
 
 // queued is how long a byte in a pipe has waited of late. It sends the next one if it is time.
 func (p *processor) queued() time.Duration {
-	last := time.Duration(p.sent.Load())
-	if age := time.Since(p.start) - last; age >= askProcessor && p.underWay.CompareAndSwap(false, true) {
+	if age := time.Since(p.start) - time.Duration(p.last.Load()); age >= askProcessor && p.underWay.CompareAndSwap(false, true) {
 		if age > ofLate {
 			p.wait.Store(0)
 		}
-		p.sent.Store(int64(time.Since(p.start))) // whoever came by here may have been held up since it looked
-		_, _ = p.in.Write([]byte{0}) // fails once it is closed, and then nobody serves any more
+		p.last.Store(int64(time.Since(p.start))) // whoever came by here may have been held up since it looked
+		_, _ = p.in.Write([]byte{0})             // fails once it is closed, and then nobody serves any more
 	}
 	return time.Duration(p.wait.Load())
 }
@@ -55,8 +54,9 @@ func (p *processor) receive() {
 		if _, err := p.out.Read(b); err != nil {
 			return
 		}
-		took, wait := int64(time.Since(p.start))-p.sent.Load(), p.wait.Load()
-		p.wait.Store(wait + (took-wait)/8)
+		now, wait := int64(time.Since(p.start)), p.wait.Load()
+		p.wait.Store(wait + (now-p.last.Load()-wait)/8)
+		p.last.Store(now) // a wait longer than ofLate is of late all the same
 		p.underWay.Store(false)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/banyan-shop/banyan/api/catalogapi"
+	"github.com/banyan-shop/banyan/platform/host"
 )
 
 // ask is one kind of request in a load.
@@ -217,7 +218,8 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 	}
 	databases := map[string]string{}
 	var ways []*crossing
-	r := bootAll(t, "split", nil, map[string]string{"catalog.demo_products": "200", "storefront.part_timeout": "800ms", "pool.max": "2"}, func(all map[string]upProcess) any {
+	r := bootAll(t, "split", nil, map[string]string{"catalog.demo_products": "200", "storefront.part_timeout": "800ms", "pool.max": "2",
+		"web.overload": host.Defaults().Web.Overload.String()}, func(all map[string]upProcess) any {
 		for name, p := range all {
 			if databases[name] = p.DatabaseURL; p.DatabaseURL != "" {
 				var way *crossing

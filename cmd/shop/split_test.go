@@ -183,6 +183,7 @@ func bootAll(t *testing.T, placement string, now func() time.Time, flags map[str
 	t.Helper()
 	all := map[string]string{
 		"ops_listen": "", "data_dir": t.TempDir(), "catalog.demo_products": "200", "pool.max": "3", "events.poll": "50ms", "storefront.part_timeout": "5s", "drain.delay": "1ms",
+		"web.overload": "200ms", // tests share the machine
 	}
 	for k, v := range flags {
 		all[k] = v

@@ -122,7 +122,7 @@ func Defaults() Settings {
 		Pool:      PoolSettings{Max: 8},
 		Log:       LogSettings{Level: slog.LevelInfo, Format: "auto"},
 		Trace:     TraceSettings{Ratio: 1},
-		Web:       WebSettings{Burst: 200, Overload: 100 * time.Millisecond, Concurrent: 4096},
+		Web:       WebSettings{Burst: 200, Overload: 70 * time.Millisecond, Concurrent: 4096},
 		Events:    EventsSettings{Handlers: 4, Attempts: 8, Poll: 250 * time.Millisecond},
 		Calls:     CallSettings{Deadline: 2 * time.Second, Concurrent: 256, Failing: 0.5, Pause: time.Second, Retries: 0.1},
 		Drain:     DrainSettings{Timeout: 20 * time.Second},

@@ -14,22 +14,24 @@ help: ## List these commands.
 run: ## Run the shop: nothing else need be installed or configured.
 	$(GO) run ./cmd/shop
 
-# Vet is part of lint: here it would read everything once more, for the race detector even the standard library.
+# Every test once: what is concurrent under the race detector, the shop in its placements and the linter as they are shipped. Vet is part
+# of lint: here it would read everything once more, for the race detector even the standard library.
+RACED := /(platform|modules|api)(/|$$)
 .PHONY: test
 test: ## Run every test, in every placement.
-	$(GO) test -vet=off ./... -timeout 20m
+	$(GO) test -vet=off -timeout 20m $$($(GO) list ./... | grep -vE '$(RACED)')
+	$(MAKE) --no-print-directory race
 
 .PHONY: short
 short: ## Run the quick tests: no crash enumeration, no million cases.
 	$(GO) test ./... -short
 
 .PHONY: race
-race: ## Run the tests of what is concurrent under the race detector.
-	$(GO) test -vet=off -race -short -timeout 15m ./platform/... ./modules/... ./api/...
+race: ## Run the tests of what is concurrent under the race detector, which needs a C compiler.
+	CGO_ENABLED=1 $(GO) test -vet=off -race -timeout 15m $$($(GO) list ./... | grep -E '$(RACED)')
 
 .PHONY: lint
 lint: fmt-check boundaries $(GOLANGCI) ## Check format, vet, boundaries and the usual lints.
-	$(GO) vet ./...
 	$(GOLANGCI) run
 
 .PHONY: fmt-check
@@ -95,7 +97,7 @@ PROMTOOL ?= $(shell command -v promtool || echo $(TOOLS)/promtool)
 
 .PHONY: deploy-check
 deploy-check: ## Check the image, the compose files, the manifests, their settings and the dashboards: no cluster, daemon or network.
-	cd deploy/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+	cd deploy/check && $(GO) test -vet=all -count=1 ./...
 
 .PHONY: alerts-check
 alerts-check: $(PROMTOOL) ## Check the alert rules: they parse, each fires when it should and only then; so do the dashboards' expressions.

@@ -64,7 +64,7 @@ func banner(w io.Writer, h *host.Host, took time.Duration) {
 	case !h.Plan.Split():
 		fmt.Fprintf(w, "\nThe shop is open at %s (started in %.1f s)\n", h.URL(), took.Seconds())
 	case h.Plan.Gateway:
-		fmt.Fprintf(w, "\nThe shop is open at %s, by process %s (started in %.1f s)\n", h.URL(), h.Plan.Process, took.Seconds())
+		fmt.Fprintf(w, "\nProcess %s is the door at %s (started in %.1f s)\n", h.Plan.Process, h.URL(), took.Seconds())
 	default:
 		fmt.Fprintf(w, "\nProcess %s runs (started in %.1f s)\n", h.Plan.Process, took.Seconds())
 	}

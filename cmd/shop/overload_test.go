@@ -276,7 +276,17 @@ func TestOverloadIsTurnedAwayAndNotSuffered(t *testing.T) {
 			continue
 		}
 		s.judge(t, now)
-		return
+		break
+	}
+	pages := []ask{mix[1]} // all the same: here answers are work
+	calm = newCrowd(client, pages)
+	peak = calm.closed(t.Context(), 24, 3*time.Second)
+	s := newStorm(t, client, mix, pages, 5*peak)
+	whole := float64(s.full["product page"]) / 8
+	t.Logf("pages alone: peak %.0f/s, p99 %.0f ms; of %.0f/s offered %.0f/s were answered in full (%.0f %% of the peak), %+v, p99 %.0f ms, all well %.1f s after",
+		peak, ms(calm.quantile(0.99)), 5*peak, whole, 100*whole/peak, s.sum(), ms(s.quantile(0.99)), s.recovered.Seconds())
+	if whole < peak/3 || s.sum().shed == 0 || s.recovered == 0 {
+		t.Errorf("pages alone: %.0f/s in full of a peak of %.0f/s: %+v", whole, peak, s.sum())
 	}
 }
 

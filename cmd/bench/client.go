@@ -129,17 +129,19 @@ func (c *client) close() {
 }
 
 // want does a request and makes any other status an error that shows the answer. A shop that says it has too much to do, as it may on
-// a machine that others use too, is asked again: the time counts, and so do such answers.
+// a machine that others use too, or that leaves out a part of a page for the same reason, is asked again: the time counts, and so do such
+// answers.
 func (c *client) want(status int, method, target, headers, body string) ([]byte, error) {
 	for tries := 0; ; tries++ {
 		got, answer, err := c.do(method, target, headers, body)
 		if err != nil {
 			return nil, err
 		}
-		if got == status {
+		poorer := got == status && (bytes.Contains(answer, []byte(`"unavailable":["`)) || bytes.Contains(answer, []byte(`"stale":["`)))
+		if got == status && !poorer {
 			return answer, nil
 		}
-		if got != http.StatusServiceUnavailable || field(answer, "code") != "overloaded" || tries == 100 {
+		if !poorer && (got != http.StatusServiceUnavailable || field(answer, "code") != "overloaded") || tries == 100 {
 			return nil, fmt.Errorf("%s %s answered %d, not %d: %.2000s\nto %.2000s", method, target, got, status, answer, body)
 		}
 		c.refused++

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,10 +137,7 @@ var paths = []path{
 		name: "storefront", title: "product page of four modules", apart: true,
 		do: func(s *stock) operation {
 			return func(w *worker) error {
-				answer, err := w.want(http.StatusOK, "GET", "/v1/storefront/products/"+pick(w.rng, s.products).Slug, "", "")
-				if err == nil && !bytes.Contains(answer, []byte(`"unavailable":[]`)) {
-					err = fmt.Errorf("a part of the page is missing: %.2000s", answer)
-				}
+				_, err := w.want(http.StatusOK, "GET", "/v1/storefront/products/"+pick(w.rng, s.products).Slug, "", "")
 				return err
 			}
 		},

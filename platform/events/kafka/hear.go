@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,7 +102,8 @@ func (c *conn) consume(ctx context.Context, group string, n *name, ready func())
 			kgo.ConsumerGroup(c.Name+"."+group), kgo.ConsumeTopics(n.topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(c.Session), kgo.HeartbeatInterval(c.Session/5),
 			kgo.AutoCommitMarks(), kgo.AutoCommitInterval(200*time.Millisecond), kgo.BlockRebalanceOnPoll(),
-			// Whoever gets a partition next begins after what was acknowledged here.
+			// Whoever gets a partition next begins after what was acknowledged here. What is revoked may be nothing: then nothing stops, for
+			// what has been fetched of a partition that stays would not be fetched again.
 			kgo.OnPartitionsRevoked(func(ctx context.Context, cl *kgo.Client, revoked map[string][]int32) {
 				m.stop(cl, revoked[n.topic])
 				_ = cl.CommitMarkedOffsets(ctx) // what is not committed comes again
@@ -114,7 +117,7 @@ func (c *conn) consume(ctx context.Context, group string, n *name, ready func())
 	}
 	defer func() {
 		client.AllowRebalance()
-		m.stop(client, nil)
+		m.stop(client, m.partitions())
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
 		if group != "" {
@@ -202,14 +205,16 @@ func (m *member) hand(ctx context.Context, client *kgo.Client, r *kgo.Record) bo
 	}
 }
 
-// stop ends the workers of partitions, nil being all, and waits for them.
+// partitions are those that have a worker.
+func (m *member) partitions() []int32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.workers))
+}
+
+// stop ends the workers of partitions, and waits for them.
 func (m *member) stop(client *kgo.Client, partitions []int32) {
 	m.mu.Lock()
-	if partitions == nil {
-		for p := range m.workers {
-			partitions = append(partitions, p)
-		}
-	}
 	var stopped []*worker
 	for _, p := range partitions {
 		if w := m.workers[p]; w != nil {

@@ -1,15 +1,19 @@
 package kafka_test
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/banyan-shop/banyan/platform/events"
@@ -99,4 +103,59 @@ func TestAnAbsentClusterIsNoErrorAndNamesNoSecret(t *testing.T) {
 	if !strings.Contains(said.String(), "connect") || strings.Contains(said.String(), "secret") {
 		t.Errorf("logged %q", said.String())
 	}
+}
+
+// Of 16 partitions with five messages each one member holds the first, and another joins: what stays with the one is heard to its end,
+// and so is what goes.
+func TestNothingFetchedIsForgottenWhenAMemberJoins(t *testing.T) {
+	t.Parallel()
+	const each = 5
+	s := setup(t)
+	one, two := s.Carrier(t), s.Carrier(t)
+	for shard := range events.Shards {
+		for n := range each {
+			msg := message.NewMessage(fmt.Sprintf("%d/%d", shard, n), []byte(`{}`))
+			if err := one.Publisher().Publish(fmt.Sprintf("teller.test_happened.v1/%d", shard), msg); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var acked sync.Map
+	hear := func(c events.Carrier, before func()) {
+		sub, err := c.Subscriber("hearer.test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for shard := range events.Shards {
+			messages, err := sub.Subscribe(t.Context(), fmt.Sprintf("teller.test_happened.v1/%d", shard))
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				for msg := range messages {
+					before()
+					acked.Store(msg.UUID, true)
+					msg.Ack()
+				}
+			}()
+		}
+	}
+	var held, joined atomic.Int64
+	release := make(chan struct{})
+	hear(one, func() {
+		held.Add(1)
+		select {
+		case <-release:
+		case <-t.Context().Done():
+		}
+	})
+	shoptest.WaitFor(t, "one to hold something of each partition", func() bool { return held.Load() == events.Shards })
+	hear(two, func() { joined.Add(1) })
+	shoptest.WaitFor(t, "two to be given something", func() bool { return joined.Load() > 0 })
+	close(release)
+	shoptest.WaitFor(t, "all to be heard", func() bool {
+		n := 0
+		acked.Range(func(any, any) bool { n++; return true })
+		return n == each*events.Shards
+	})
 }

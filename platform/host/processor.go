@@ -38,15 +38,17 @@ func (p *processor) close() { p.in.Close() }
 
 // queued is how long a byte in a pipe has waited of late. It sends the next one if it is time.
 func (p *processor) queued() time.Duration {
-	if age := time.Since(p.start) - time.Duration(p.last.Load()); age >= askProcessor && p.underWay.CompareAndSwap(false, true) {
-		if age > ofLate {
+	if p.age() >= askProcessor && p.underWay.CompareAndSwap(false, true) {
+		if p.age() > ofLate { // anew, for whoever came by here may have been held up
 			p.wait.Store(0)
 		}
-		p.last.Store(int64(time.Since(p.start))) // whoever came by here may have been held up since it looked
-		_, _ = p.in.Write([]byte{0})             // fails once it is closed, and then nobody serves any more
+		p.last.Store(int64(time.Since(p.start)))
+		_, _ = p.in.Write([]byte{0}) // fails once it is closed, and then nobody serves any more
 	}
 	return time.Duration(p.wait.Load())
 }
+
+func (p *processor) age() time.Duration { return time.Since(p.start) - time.Duration(p.last.Load()) }
 
 func (p *processor) receive() {
 	defer p.out.Close()

@@ -40,3 +40,23 @@ func TestTheProcessorIsSeenToBeBusy(t *testing.T) {
 	defer stop.Store(true)
 	within("with fifty at work for each processor", func(d time.Duration) bool { return d > idle+time.Millisecond })
 }
+
+// What came in late says how long it waited, and is not old itself.
+func TestALongWaitForTheProcessorIsNoSilence(t *testing.T) {
+	p, err := watchProcessor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.start = p.start.Add(-time.Second) // a byte was sent then
+	p.underWay.Store(true)
+	if _, err := p.in.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	for p.underWay.Load() {
+		runtime.Gosched()
+	}
+	if d := p.queued(); d < time.Second/16 {
+		t.Errorf("after a wait of a second: %s", d)
+	}
+}

@@ -27,7 +27,7 @@ func TestBanner(t *testing.T) {
 payments      | Process payments runs (started in 1.8 s)
 payments      |   metrics     http://127.0.0.1:1/metrics
 payments      |   stop        Ctrl-C
-main          | The shop is open at http://127.0.0.1:2, by process main (started in 1.9 s)
+main          | Process main is the door at http://127.0.0.1:2 (started in 1.9 s)
 
 The shop is open at http://127.0.0.1:8080, in 2 processes (started in 4.2 s)
   API docs    http://127.0.0.1:8080/docs

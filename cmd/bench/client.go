@@ -25,6 +25,7 @@ type client struct {
 	out     []byte
 	body    []byte
 	refused int // answers that the shop had too much to do
+	poorer  int // pages that lacked a part, or had an old one
 }
 
 // timeout bounds one request: a shop that hangs must not hang the bench.
@@ -137,14 +138,19 @@ func (c *client) want(status int, method, target, headers, body string) ([]byte,
 		if err != nil {
 			return nil, err
 		}
-		poorer := got == status && (bytes.Contains(answer, []byte(`"unavailable":["`)) || bytes.Contains(answer, []byte(`"stale":["`)))
-		if got == status && !poorer {
+		poorer := bytes.Contains(answer, []byte(`"unavailable":["`)) || bytes.Contains(answer, []byte(`"stale":["`))
+		switch {
+		case got == status && !poorer:
 			return answer, nil
-		}
-		if !poorer && (got != http.StatusServiceUnavailable || field(answer, "code") != "overloaded") || tries == 100 {
+		case tries == 100:
+			return nil, fmt.Errorf("%s %s answered %d still: %.2000s\nto %.2000s", method, target, got, answer, body)
+		case got == status:
+			c.poorer++
+		case got == http.StatusServiceUnavailable && field(answer, "code") == "overloaded":
+			c.refused++
+		default:
 			return nil, fmt.Errorf("%s %s answered %d, not %d: %.2000s\nto %.2000s", method, target, got, status, answer, body)
 		}
-		c.refused++
 		time.Sleep(20 * time.Millisecond)
 	}
 }
@@ -184,6 +190,7 @@ type load struct {
 	P99     time.Duration `json:"p99_ns"`
 	Drain   time.Duration `json:"drain_ns,omitempty"`
 	Refused int           `json:"refused,omitempty"` // answers of too much to do
+	Poorer  int           `json:"poorer,omitempty"`  // pages that lacked a part, or had an old one
 
 	all    []time.Duration // what each took, sorted
 	window time.Duration
@@ -193,6 +200,7 @@ type load struct {
 func (l *load) add(m load) {
 	l.Clients, l.window, l.Drain = m.Clients, l.window+m.window, l.Drain+m.Drain
 	l.Refused += m.Refused
+	l.Poorer += m.Poorer
 	l.all = append(l.all, m.all...)
 	slices.Sort(l.all)
 	l.Count = len(l.all)
@@ -275,6 +283,7 @@ func drive(ctx context.Context, p pressure, op operation) (load, error) {
 	turn := load{Clients: p.clients, window: window, all: slices.Concat(took...)}
 	for _, w := range workers {
 		turn.Refused += w.refused
+		turn.Poorer += w.poorer
 	}
 	if p.drained != nil {
 		after := time.Now()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -137,7 +138,10 @@ var paths = []path{
 		name: "storefront", title: "product page of four modules", apart: true,
 		do: func(s *stock) operation {
 			return func(w *worker) error {
-				_, err := w.want(http.StatusOK, "GET", "/v1/storefront/products/"+pick(w.rng, s.products).Slug, "", "")
+				answer, err := w.want(http.StatusOK, "GET", "/v1/storefront/products/"+pick(w.rng, s.products).Slug, "", "")
+				if err == nil && !bytes.Contains(answer, []byte(`"unavailable":[]`)) {
+					err = fmt.Errorf("the page does not say that it is whole: %.2000s", answer)
+				}
 				return err
 			}
 		},

@@ -74,6 +74,9 @@ func (b *bench) tooMuch(s *shop, p path, m measured) {
 	if m.Refused > 0 {
 		b.complain("%s, %d clients, %s: %d requests were refused for too much to do and asked again", p.title, m.Clients, s.name, m.Refused)
 	}
+	if m.Poorer > 0 {
+		b.complain("%s, %d clients, %s: %d of %d pages lacked a part or had an old one, and were asked for again", p.title, m.Clients, s.name, m.Poorer, m.Count+m.Poorer)
+	}
 }
 
 // turn loads one shop for its part of the time, in the round of that number. Caches are warm after the first.

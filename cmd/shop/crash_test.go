@@ -170,6 +170,13 @@ func passTime(ctx context.Context, db *sql.DB) error {
 
 // drained says whether nothing is left to be done for these modules, in one look at all of it.
 func drained(ctx context.Context, db *sql.DB, modules ...string) (bool, error) {
+	var left int
+	err := db.QueryRowContext(ctx, leftOf(works, modules...)).Scan(&left)
+	return left == 0, err
+}
+
+// leftOf is a query for how many events and works are left of these modules.
+func leftOf(works map[string][]string, modules ...string) string {
 	var counts []string
 	for _, m := range modules {
 		counts = append(counts, `(SELECT count(*) FROM `+m+`.outbox WHERE sent_at IS NULL)`, `(SELECT count(*) FROM `+m+`.retry WHERE parked_at IS NULL)`)
@@ -177,9 +184,7 @@ func drained(ctx context.Context, db *sql.DB, modules ...string) (bool, error) {
 			counts = append(counts, `(SELECT count(*) FROM `+work+`)`)
 		}
 	}
-	var left int
-	err := db.QueryRowContext(ctx, `SELECT `+strings.Join(counts, " + ")).Scan(&left)
-	return left == 0, err
+	return `SELECT ` + strings.Join(counts, " + ")
 }
 
 // works are what modules do by and by, beside events.

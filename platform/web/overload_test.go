@@ -28,6 +28,9 @@ type plant struct {
 	face    *web.Server
 }
 
+// patience is what a shop has when nobody has set web.overload.
+const patience = 70 * time.Millisecond
+
 func newPlant(t *testing.T, workers int, service time.Duration, o web.Overload) *plant {
 	p := &plant{work: make(chan struct{}, workers), service: service}
 	job := func(checkout bool) func(context.Context, *struct{}) (*web.Reply[string], error) {
@@ -137,7 +140,7 @@ func everything(outcome) bool { return true }
 
 func TestOverload(t *testing.T) {
 	t.Parallel()
-	o := web.Overload{Delay: 100 * time.Millisecond}
+	o := web.Overload{Delay: patience}
 	seconds := 60 * time.Second
 	if testing.Short() {
 		seconds = 12 * time.Second
@@ -198,7 +201,7 @@ func TestOverload(t *testing.T) {
 func TestOverloadWithASlowProvider(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlant(t, 10, 10*time.Millisecond, web.Overload{Delay: 100 * time.Millisecond})
+		p := newPlant(t, 10, 10*time.Millisecond, web.Overload{Delay: patience})
 		p.run(500, 3*time.Second)
 		p.set(10*time.Millisecond, 400*time.Millisecond) // checkouts wait for somebody else, and may be 256 at once
 		const seconds = 20 * time.Second
@@ -226,7 +229,7 @@ func TestOverloadWithASlowProvider(t *testing.T) {
 func TestWhatHasBecomeSlowByItselfIsLetIn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlant(t, 10_000, 10*time.Millisecond, web.Overload{Delay: 100 * time.Millisecond})
+		p := newPlant(t, 10_000, 10*time.Millisecond, web.Overload{Delay: patience})
 		p.run(500, 3*time.Second)
 		p.set(2*time.Second, 0) // 1000 at once, and nobody in the other's way
 		answered := 0
@@ -245,7 +248,7 @@ func TestWhatHasBecomeSlowByItselfIsLetIn(t *testing.T) {
 func TestOverloadComesAndGoesWithTheCapacity(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlant(t, 10, 5*time.Millisecond, web.Overload{Delay: 100 * time.Millisecond})
+		p := newPlant(t, 10, 5*time.Millisecond, web.Overload{Delay: patience})
 		p.run(1000, 3*time.Second)
 		p.set(50*time.Millisecond, 0)
 		low := p.run(1000, 10*time.Second)
@@ -263,7 +266,7 @@ func TestOverloadComesAndGoesWithTheCapacity(t *testing.T) {
 func TestLongPollsTakeNoPlaces(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlant(t, 10, 10*time.Millisecond, web.Overload{Delay: 100 * time.Millisecond, Max: 500})
+		p := newPlant(t, 10, 10*time.Millisecond, web.Overload{Delay: patience, Max: 500})
 		var polls sync.WaitGroup
 		refused := make(chan int, 600)
 		for range 600 {
@@ -383,7 +386,7 @@ func TestARouteThatIsAskedForSeldomComesBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var slow atomic.Bool
-		s := faced(t, web.Config{Overload: web.Overload{Delay: 100 * time.Millisecond}}, func(r *web.Router) {
+		s := faced(t, web.Config{Overload: web.Overload{Delay: patience}}, func(r *web.Router) {
 			web.Get(r, "/v1/list", web.Public, web.Route{ID: "list", Criticality: web.Sheddable}, func(ctx context.Context, _ *struct{}) (*web.Reply[string], error) {
 				if slow.Load() {
 					<-time.After(2 * time.Second)

@@ -20,8 +20,7 @@ run: ## Run the shop: nothing else need be installed or configured.
 RACED := /(platform|modules|api)(/|$$)
 .PHONY: test
 test: ## Run every test, in every placement.
-	@$(MAKE) --no-print-directory whole
-	@$(MAKE) --no-print-directory race
+	@$(MAKE) --no-print-directory --keep-going whole race
 
 .PHONY: whole
 whole: ## Run the tests of the shop as a whole, in every placement, and of the linter.
